@@ -1,0 +1,421 @@
+//! Messages on their way in: reassembly, its budget, and credit given back (PROTOCOL.md, "Messages").
+
+use std::collections::BTreeMap;
+
+use super::credit::ReceiveCredit;
+use crate::{
+    limits::{Limits, MESSAGE_OVERHEAD},
+    payload::Payload,
+};
+
+/// What is received of one stream.
+#[derive(Debug)]
+struct Half {
+    credit: ReceiveCredit,
+    /// Bytes (with overheads) of complete messages that were handed out and not read yet.
+    unread: usize,
+    partial: Option<Partial>,
+    /// The peer will send nothing more.
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Partial {
+    seq: u64,
+    total: usize,
+    payload: Payload,
+    /// Bytes that were counted into reassembly for it.
+    counted: usize,
+}
+
+/// A complete stream message.
+#[derive(Debug)]
+pub(crate) struct Complete {
+    pub(crate) seq: u64,
+    pub(crate) payload: Payload,
+}
+
+/// A request or response message in reassembly. It is no stream data and takes no credit.
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    total: usize,
+    payload: Payload,
+}
+
+/// What the peer did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It sent more than it had credit for.
+    Credit,
+    /// It began a message while one was in progress, or went on with none.
+    Sequence,
+    /// It began a message that is longer than our hello allows.
+    MessageTooLong,
+    /// It filled our reassembly budget.
+    Reassembly,
+    /// It sent more than the whole message.
+    Overrun,
+    /// It sent an empty message.
+    Empty,
+}
+
+impl Fault {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Fault::Credit => "stream data without credit",
+            Fault::Sequence => "a message does not continue where it should",
+            Fault::MessageTooLong => "a message is longer than our hello allows",
+            Fault::Reassembly => "messages in reassembly exceed the budget of our hello",
+            Fault::Overrun => "a message is longer than it said",
+            Fault::Empty => "a stream message is empty",
+        }
+    }
+}
+
+/// Everything that is being received on one connection.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    halves: BTreeMap<u64, Half>,
+    credit: ReceiveCredit,
+    stream_window: usize,
+    max_message: usize,
+    /// Budget for messages in reassembly, and what of it is taken (whole messages, as they were announced).
+    budget: usize,
+    reserved: usize,
+}
+
+impl Inbox {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            halves: BTreeMap::new(),
+            credit: ReceiveCredit::new(limits.connection_window),
+            stream_window: limits.stream_window,
+            max_message: limits.max_message,
+            budget: limits.reassembly,
+            reserved: 0,
+        }
+    }
+
+    /// Bytes reserved for messages in reassembly.
+    #[cfg(test)]
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    fn reserve(&mut self, total: usize) -> Result<(), Fault> {
+        if total > self.budget.saturating_sub(self.reserved) {
+            return Err(Fault::Reassembly);
+        }
+        self.reserved += total;
+        Ok(())
+    }
+
+    /// Begins a request or response message; `Ok(None)` once it has all its bytes.
+    pub(crate) fn begin(
+        &mut self,
+        total: u64,
+        chunk: Payload,
+        max: usize,
+    ) -> Result<Result<Payload, Assembly>, Fault> {
+        let total = usize::try_from(total).map_err(|_| Fault::MessageTooLong)?;
+        if total > max {
+            return Err(Fault::MessageTooLong);
+        }
+        if chunk.len() == total {
+            return Ok(Ok(chunk));
+        }
+        self.reserve(total)?;
+        Ok(Err(Assembly {
+            total,
+            payload: chunk,
+        }))
+    }
+
+    /// Goes on with a request or response message; the whole payload once it is complete.
+    pub(crate) fn proceed(
+        &mut self,
+        assembly: &mut Assembly,
+        chunk: Payload,
+    ) -> Result<Option<Payload>, Fault> {
+        assembly.payload.append(chunk);
+        if assembly.payload.len() > assembly.total {
+            return Err(Fault::Overrun);
+        }
+        if assembly.payload.len() < assembly.total {
+            return Ok(None);
+        }
+        self.abandon(assembly);
+        Ok(Some(core::mem::take(&mut assembly.payload)))
+    }
+
+    /// Gives back what an unfinished request or response message holds.
+    pub(crate) fn abandon(&mut self, assembly: &mut Assembly) {
+        self.reserved = self.reserved.saturating_sub(assembly.total);
+        assembly.total = 0;
+    }
+
+    /// Begins to receive a stream.
+    pub(crate) fn open(&mut self, id: u64) {
+        self.halves.insert(
+            id,
+            Half {
+                credit: ReceiveCredit::new(self.stream_window),
+                unread: 0,
+                partial: None,
+                ended: false,
+            },
+        );
+    }
+
+    /// Whether the peer may still send on this stream.
+    pub(crate) fn is_open(&self, id: u64) -> bool {
+        self.halves.get(&id).is_some_and(|half| !half.ended)
+    }
+
+    /// Takes a DATA frame of an open stream.
+    pub(crate) fn data(
+        &mut self,
+        id: u64,
+        seq: u64,
+        total: u64,
+        chunk: Payload,
+    ) -> Result<Option<Complete>, Fault> {
+        let total = usize::try_from(total).map_err(|_| Fault::MessageTooLong)?;
+        if total == 0 {
+            return Err(Fault::Empty);
+        }
+        if total > self.max_message {
+            return Err(Fault::MessageTooLong);
+        }
+        self.receive(id, chunk.len() + MESSAGE_OVERHEAD)?;
+        let half = self.halves.get_mut(&id).ok_or(Fault::Sequence)?;
+        if half.partial.is_some() {
+            return Err(Fault::Sequence);
+        }
+        if chunk.len() == total {
+            half.unread += total + MESSAGE_OVERHEAD;
+            return Ok(Some(Complete {
+                seq,
+                payload: chunk.detached(),
+            }));
+        }
+        let counted = chunk.len() + MESSAGE_OVERHEAD;
+        half.credit.reassemble(counted, 0);
+        half.partial = Some(Partial {
+            seq,
+            total,
+            payload: chunk,
+            counted,
+        });
+        self.credit.reassemble(counted, 0);
+        self.reserve(total)?;
+        Ok(None)
+    }
+
+    /// Takes a DATA_MORE frame of an open stream.
+    pub(crate) fn data_more(&mut self, id: u64, chunk: Payload) -> Result<Option<Complete>, Fault> {
+        let len = chunk.len();
+        self.receive(id, len)?;
+        let half = self.halves.get_mut(&id).ok_or(Fault::Sequence)?;
+        let mut partial = half.partial.take().ok_or(Fault::Sequence)?;
+        partial.payload.append(chunk);
+        if partial.payload.len() > partial.total {
+            return Err(Fault::Overrun);
+        }
+        if partial.payload.len() < partial.total {
+            partial.counted += len;
+            half.credit.reassemble(len, 0);
+            self.credit.reassemble(len, 0);
+            half.partial = Some(partial);
+            return Ok(None);
+        }
+        half.credit.reassemble(0, partial.counted);
+        half.unread += partial.total + MESSAGE_OVERHEAD;
+        self.credit.reassemble(0, partial.counted);
+        self.reserved = self.reserved.saturating_sub(partial.total);
+        Ok(Some(Complete {
+            seq: partial.seq,
+            payload: partial.payload.detached(),
+        }))
+    }
+
+    /// Takes stream data (or a gap) for a stream that we have given up: its credit returns at once.
+    pub(crate) fn discard(&mut self, bytes: usize) -> Result<(), Fault> {
+        if !self.credit.receive(bytes) {
+            return Err(Fault::Credit);
+        }
+        self.credit.consume(bytes);
+        Ok(())
+    }
+
+    /// Counts received bytes against the credit of the stream and of the connection.
+    pub(crate) fn receive(&mut self, id: u64, bytes: usize) -> Result<(), Fault> {
+        let half = self.halves.get_mut(&id).ok_or(Fault::Sequence)?;
+        if half.credit.receive(bytes) && self.credit.receive(bytes) {
+            return Ok(());
+        }
+        Err(Fault::Credit)
+    }
+
+    /// Counts a gap marker as received and unread.
+    pub(crate) fn gap(&mut self, id: u64) -> Result<(), Fault> {
+        self.receive(id, MESSAGE_OVERHEAD)?;
+        if let Some(half) = self.halves.get_mut(&id) {
+            if half.partial.is_some() {
+                return Err(Fault::Sequence);
+            }
+            half.unread += MESSAGE_OVERHEAD;
+        }
+        Ok(())
+    }
+
+    /// Gives back the credit of a message or gap marker that was read.
+    pub(crate) fn consume(&mut self, id: u64, bytes: usize) {
+        let Some(half) = self.halves.get_mut(&id) else {
+            return;
+        };
+        let bytes = bytes.min(half.unread);
+        half.unread -= bytes;
+        half.credit.consume(bytes);
+        self.credit.consume(bytes);
+        if half.ended && half.unread == 0 {
+            self.halves.remove(&id);
+        }
+    }
+
+    /// The peer's half of a stream is over; what was handed out may still be read.
+    pub(crate) fn end(&mut self, id: u64) -> Result<(), Fault> {
+        let Some(half) = self.halves.get_mut(&id) else {
+            return Ok(());
+        };
+        if half.partial.is_some() {
+            return Err(Fault::Sequence);
+        }
+        half.ended = true;
+        if half.unread == 0 {
+            self.halves.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Gives a stream up: what was not read, or not complete, counts as read.
+    pub(crate) fn remove(&mut self, id: u64) {
+        let Some(half) = self.halves.remove(&id) else {
+            return;
+        };
+        self.credit.consume(half.unread);
+        if let Some(partial) = half.partial {
+            self.credit.reassemble(0, partial.counted);
+            self.credit.consume(partial.counted);
+            self.reserved = self.reserved.saturating_sub(partial.total);
+        }
+    }
+
+    /// New credit of a stream, when it is worth telling.
+    pub(crate) fn stream_update(&mut self, id: u64) -> Option<u64> {
+        let half = self.halves.get_mut(&id)?;
+        if half.ended {
+            return None;
+        }
+        half.credit.update()
+    }
+
+    /// New credit of the connection, when it is worth telling.
+    pub(crate) fn connection_update(&mut self) -> Option<u64> {
+        self.credit.update()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> Inbox {
+        Inbox::new(&Limits {
+            connection_window: 1_000,
+            stream_window: 500,
+            max_message: 5_000,
+            reassembly: 6_000,
+            ..Limits::default()
+        })
+    }
+
+    fn bytes(len: usize) -> Payload {
+        vec![7; len].into()
+    }
+
+    #[test]
+    fn a_long_message_arrives_through_a_small_window() {
+        let mut inbox = inbox();
+        inbox.open(1);
+        assert!(inbox.data(1, 9, 5_000, bytes(400)).unwrap().is_none());
+        let mut received = 400;
+        while received < 5_000 {
+            let update = inbox.stream_update(1);
+            inbox.connection_update();
+            assert!(update.is_some() || received < 5_000, "progress");
+            let chunk = 230.min(5_000 - received);
+            received += chunk;
+            match inbox.data_more(1, bytes(chunk)).unwrap() {
+                Some(complete) => assert_eq!((complete.seq, complete.payload.len()), (9, 5_000)),
+                None => assert!(received < 5_000),
+            }
+        }
+        assert_eq!(inbox.reserved(), 0);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let mut one = inbox();
+        one.open(1);
+        assert_eq!(one.data(1, 0, 600, bytes(600)).unwrap_err(), Fault::Credit);
+        assert_eq!(
+            one.data(1, 0, 5_001, bytes(1)).unwrap_err(),
+            Fault::MessageTooLong
+        );
+        assert_eq!(one.data(1, 0, 0, bytes(0)).unwrap_err(), Fault::Empty);
+
+        let mut two = inbox();
+        two.open(1);
+        two.open(2);
+        assert_eq!(two.data_more(1, bytes(1)).unwrap_err(), Fault::Sequence);
+        assert!(two.data(1, 0, 5_000, bytes(1)).unwrap().is_none());
+        assert_eq!(two.data(1, 1, 9, bytes(9)).unwrap_err(), Fault::Sequence);
+        assert_eq!(
+            two.data(2, 0, 5_000, bytes(1)).unwrap_err(),
+            Fault::Reassembly
+        );
+
+        let mut three = inbox();
+        three.open(1);
+        assert!(three.data(1, 0, 10, bytes(5)).unwrap().is_none());
+        assert_eq!(three.data_more(1, bytes(6)).unwrap_err(), Fault::Overrun);
+    }
+
+    #[test]
+    fn a_stream_given_up_returns_its_credit() {
+        let mut inbox = inbox();
+        inbox.open(1);
+        inbox.data(1, 0, 300, bytes(300)).unwrap();
+        inbox.data(1, 1, 1_000, bytes(100)).unwrap();
+        inbox.remove(1);
+        assert_eq!(inbox.reserved(), 0);
+        inbox.discard(200).unwrap();
+        assert_eq!(
+            inbox.connection_update(),
+            Some(300 + 100 + 64 + 200 + 1_000)
+        );
+    }
+
+    #[test]
+    fn an_ended_stream_goes_when_it_was_read() {
+        let mut inbox = inbox();
+        inbox.open(1);
+        inbox.data(1, 0, 10, bytes(10)).unwrap();
+        inbox.end(1).unwrap();
+        assert!(!inbox.is_open(1));
+        assert_eq!(inbox.halves.len(), 1);
+        inbox.consume(1, 10 + MESSAGE_OVERHEAD);
+        assert!(inbox.halves.is_empty());
+    }
+}

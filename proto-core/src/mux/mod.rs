@@ -1,0 +1,289 @@
+//! What both machines share: the queue of what is to be sent, messages in reassembly, credit, closing.
+
+mod credit;
+mod inbox;
+mod outbox;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+pub(crate) use inbox::{Assembly, Fault, Inbox};
+pub(crate) use outbox::{Head, Outbox};
+
+use crate::{
+    ErrorCode, RemoteError,
+    frame::{Frame, FrameError, FrameReader, Gather},
+    hello::PeerLimits,
+    limits::{Limits, MAX_CHUNK, MAX_WRITE, MESSAGE_OVERHEAD},
+    payload::Payload,
+    varint,
+};
+
+/// The id of a request, and of the stream that it opened: chosen by the client, strictly increasing, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(crate) u64);
+
+impl RequestId {
+    /// The number that travels.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The id after this one, while there is one.
+    pub(crate) fn next(self) -> Option<Self> {
+        let next = self.0.checked_add(1)?;
+        (next <= varint::MAX).then_some(Self(next))
+    }
+}
+
+impl core::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Bytes for one write to the transport, at most [`MAX_WRITE`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The bytes in order, in pieces for a vectored write.
+    pub parts: Vec<Bytes>,
+}
+
+impl Transmit {
+    /// Bytes in all.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The bytes in one buffer, for transports without vectored writes.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.parts.concat()
+    }
+}
+
+/// Why a connection is over.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// This side closed it.
+    #[error("closed here: {0}")]
+    Local(RemoteError),
+    /// The other side closed it.
+    #[error("closed by the peer: {0}")]
+    Peer(RemoteError),
+    /// The other side broke the protocol.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+    /// The transport ended without a goodbye.
+    #[error("the connection was lost")]
+    Lost,
+    /// The other side does not answer pings.
+    #[error("the peer does not answer")]
+    Silent,
+    /// The server refuses this client, or every version that it speaks.
+    #[error("refused: {error}")]
+    Refused {
+        /// Lowest and highest version that the server speaks.
+        versions: (u16, u16),
+        /// Why.
+        error: RemoteError,
+    },
+    /// The other side speaks the protocol of version 0.3.3.
+    #[error("the peer speaks the protocol of version 0.3.3")]
+    Legacy,
+    /// The other side speaks another protocol.
+    #[error("the peer does not speak this protocol")]
+    Foreign,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// There is no such stream, or this side has ended it.
+    #[error("the stream is not open")]
+    NotOpen,
+    /// Too much waits already; a room event tells when there is room.
+    #[error("the stream's queue is full")]
+    Full,
+    /// The peer would never take it; the limit in bytes is given.
+    #[error("the message is longer than the peer's limit of {0} bytes")]
+    TooLarge(usize),
+    /// Empty messages do not exist.
+    #[error("the message is empty")]
+    Empty,
+}
+
+/// The parts of a connection that are the same on both sides.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    pub(crate) out: Outbox,
+    pub(crate) inbox: Inbox,
+    pub(crate) limits: Limits,
+    pub(crate) peer: PeerLimits,
+    reader: FrameReader,
+    closed: bool,
+}
+
+impl Mux {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            out: Outbox::default(),
+            inbox: Inbox::new(&limits),
+            limits,
+            peer: PeerLimits::default(),
+            reader: FrameReader::new(),
+            closed: false,
+        }
+    }
+
+    pub(crate) fn open(&mut self, peer: PeerLimits) {
+        self.peer = peer;
+        self.out
+            .open(peer.connection_window, peer.stream_window, peer.reassembly);
+    }
+
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        self.reader.push(bytes);
+    }
+
+    /// The next frame to look at; none any more once the connection is closed.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, CloseReason> {
+        if self.closed {
+            return Ok(None);
+        }
+        self.reader.next().map_err(protocol)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Ends the connection; says goodbye when `goodbye` is given. Nothing but what is urgent is sent any more.
+    pub(crate) fn close(&mut self, goodbye: Option<RemoteError>) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.out.drop_lanes();
+        self.reader = FrameReader::new();
+        if let Some(error) = goodbye {
+            self.out.urgent(&Frame::Goodbye(error));
+        }
+    }
+
+    /// Whether what waits to be sent, and is bounded by nothing else, has passed its limit.
+    pub(crate) fn overflows(&self) -> bool {
+        !self.closed && self.out.control_bytes() > self.limits.control_queue
+    }
+
+    /// Fills one write.
+    pub(crate) fn transmit(&mut self, max: usize) -> Option<Transmit> {
+        if self.out.is_idle() {
+            return None;
+        }
+        let mut out = Gather::default();
+        self.out.fill(&mut out, max.min(MAX_WRITE));
+        if out.is_empty() {
+            return None;
+        }
+        Some(Transmit {
+            parts: out.finish(),
+        })
+    }
+
+    /// Queues a request or a response: a short one goes at once, a long one shares with the streams.
+    pub(crate) fn control(&mut self, id: u64, head: Head, payload: Payload) {
+        let total = payload.len() as u64;
+        if payload.len() > MAX_CHUNK {
+            self.out.message(id, head, payload);
+            return;
+        }
+        let frame = match head {
+            Head::Request { op } => Frame::Request {
+                id,
+                op,
+                total,
+                chunk: payload,
+            },
+            Head::Response { code } => Frame::Response {
+                id,
+                code,
+                total,
+                chunk: payload,
+            },
+            Head::Data { seq } => Frame::Data {
+                id,
+                seq,
+                total,
+                chunk: payload,
+            },
+        };
+        self.out.urgent(&frame);
+    }
+
+    /// Queues a stream message.
+    pub(crate) fn send(&mut self, id: u64, seq: u64, payload: Payload) -> Result<(), SendError> {
+        if payload.is_empty() {
+            return Err(SendError::Empty);
+        }
+        let limit = self.peer.max_message.min(self.peer.reassembly);
+        if payload.len() > limit {
+            return Err(SendError::TooLarge(limit));
+        }
+        if self.out.queued(id) >= self.limits.stream_queue {
+            self.out.want_room(id);
+            return Err(SendError::Full);
+        }
+        self.out.message(id, Head::Data { seq }, payload);
+        Ok(())
+    }
+
+    /// Queues the credit that became free on a stream and on the connection.
+    pub(crate) fn credit(&mut self, id: u64) {
+        if let Some(limit) = self.inbox.stream_update(id) {
+            self.out.urgent(&Frame::Credit { id, limit });
+        }
+        if let Some(limit) = self.inbox.connection_update() {
+            self.out.urgent(&Frame::Credit { id: 0, limit });
+        }
+    }
+}
+
+/// What a message of `len` bytes costs in credit; what to hand to `consume` once it was read.
+#[must_use]
+pub(crate) fn cost(len: usize) -> usize {
+    len + MESSAGE_OVERHEAD
+}
+
+/// The goodbye that goes with a reason.
+pub(crate) fn goodbye(reason: &CloseReason) -> Option<RemoteError> {
+    match reason {
+        CloseReason::Local(error) => Some(error.clone()),
+        CloseReason::Protocol(message) => {
+            Some(RemoteError::new(ErrorCode::Protocol, message.clone()))
+        }
+        CloseReason::Silent => Some(RemoteError::new(
+            ErrorCode::Unavailable,
+            "no answer to pings",
+        )),
+        _ => None,
+    }
+}
+
+pub(crate) fn protocol(error: FrameError) -> CloseReason {
+    CloseReason::Protocol(error.to_string())
+}
+
+pub(crate) fn fault(id: u64, fault: Fault) -> CloseReason {
+    CloseReason::Protocol(format!("request {id}: {}", fault.as_str()))
+}
