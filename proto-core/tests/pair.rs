@@ -1,4 +1,5 @@
 //! Both machines against each other, over byte pipes that split as they like.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Helpers of tests may panic as tests do.
 
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -319,8 +319,16 @@ impl Outbox {
                 if room < MAX_FRAME / 4 {
                     return Some(Stop::Full);
                 }
-                marker.frame(id).encode(out);
                 let over = matches!(marker, Item::End { .. });
+                if !over {
+                    // A gap costs as much as an empty message would.
+                    if lane.credit.available().min(credit.available()) < MESSAGE_OVERHEAD {
+                        return Some(Stop::Parked);
+                    }
+                    lane.credit.take(MESSAGE_OVERHEAD);
+                    self.credit.take(MESSAGE_OVERHEAD);
+                }
+                marker.frame(id).encode(out);
                 lane.items.pop_front();
                 if over {
                     lane.placed = false;

@@ -1,0 +1,66 @@
+//! What the server is and what it is willing to hold.
+
+use core::time::Duration;
+
+use selium_remote_client_protocol::{CapabilitySet, Limits};
+
+/// Configuration of a [`crate::Server`]. Every limit states what happens past it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Limits of each connection's protocol machine.
+    pub limits: Limits,
+    /// Open connections. Past it a new client is refused with "resource exhausted".
+    pub max_connections: usize,
+    /// Processes that are started and not stopped. Past it a start is refused with "resource exhausted".
+    pub max_processes: usize,
+    /// Stopped processes that stay in the table, with their logs, for `ps --all` and `logs`. Past it the one that was
+    /// stopped first is forgotten.
+    pub max_stopped: usize,
+    /// Starts in the host at a time: each compiles a module on one of the runtime's worker threads.
+    pub max_starts: usize,
+    /// Starts that wait for the host. Past it a start is refused with "resource exhausted".
+    pub max_waiting_starts: usize,
+    /// Bytes that one log's replay ring holds. Past it the oldest records go.
+    pub ring_bytes: usize,
+    /// Bytes that all replay rings hold together. Past it the ring that gets a record gives up its oldest.
+    pub all_rings_bytes: usize,
+    /// Sessions whose outcomes are remembered. Past it the one used longest ago is forgotten.
+    pub max_sessions: usize,
+    /// Outcomes that are remembered per session. Past it the oldest is forgotten; a retry of it is answered
+    /// "outcome unknown".
+    pub max_outcomes: usize,
+    /// How long a connection may take for its hello; needs a clock.
+    pub hello_timeout: Duration,
+    /// Wall-clock time at the origin of [`selium_remote_client_protocol::Time`], in milliseconds since the Unix epoch;
+    /// `None` without a clock.
+    pub unix_origin_ms: Option<u64>,
+    /// The role that clients have here.
+    pub role: String,
+    /// The capabilities that they may pass on.
+    pub ceiling: CapabilitySet,
+    /// Whether clients are authenticated here.
+    pub authenticated: bool,
+}
+
+impl Default for Config {
+    /// An unprovisioned server without a clock.
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            max_connections: 1_024,
+            max_processes: 1_024,
+            max_stopped: 256,
+            max_starts: 2,
+            max_waiting_starts: 1_024,
+            ring_bytes: 256 * 1024,
+            all_rings_bytes: 16 * 1024 * 1024,
+            max_sessions: 256,
+            max_outcomes: 1_024,
+            hello_timeout: Duration::from_secs(10),
+            unix_origin_ms: None,
+            role: "admin".to_owned(),
+            ceiling: CapabilitySet::all(),
+            authenticated: false,
+        }
+    }
+}

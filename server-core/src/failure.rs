@@ -1,0 +1,109 @@
+//! The host's words in terms of the request.
+//!
+//! The runtime answers failures as text, and its texts echo what the client sent. Here they become error codes that a
+//! program can act on and sentences that name the thing and the next step.
+
+use selium_remote_client_protocol::{ErrorCode, RemoteError, error::clip, ops::StartRequest};
+
+/// The most bytes of the host's words that are passed on.
+const MAX_HOST_WORDS: usize = 300;
+
+/// A failed start.
+pub(crate) fn start(spec: &StartRequest, words: &str) -> RemoteError {
+    let has = |needle: &str| words.contains(needle);
+    let (module, entrypoint) = (&spec.module, &spec.entrypoint);
+    let said = clip(words, MAX_HOST_WORDS).escape_debug().to_string();
+    if has("entrypoint `") && has("` not found") {
+        return RemoteError::new(
+            ErrorCode::NotFound,
+            format!("module `{module}` has no entrypoint `{entrypoint}`"),
+        )
+        .with_field("entrypoint");
+    }
+    if has("expects params") || has("expects results") || has("expects ") && has("params, got") {
+        return RemoteError::new(
+            ErrorCode::InvalidArgument,
+            format!(
+                "the arguments do not fit entrypoint `{entrypoint}` of `{module}`: {said} (the first two \
+                 parameters are the log URI)"
+            ),
+        )
+        .with_field("arguments");
+    }
+    if has("is not part of this kernel") {
+        return RemoteError::new(
+            ErrorCode::Unsupported,
+            format!("the runtime cannot grant what was asked for: {said}"),
+        )
+        .with_field("capabilities");
+    }
+    if has("Path validation failed") || has("Error reading filesytem") || has("Module store") {
+        return RemoteError::new(
+            ErrorCode::NotFound,
+            format!(
+                "the runtime has no module `{module}`; modules are named relative to its modules directory ({said})"
+            ),
+        )
+        .with_field("module");
+    }
+    if has("permission denied") {
+        return RemoteError::new(
+            ErrorCode::Unavailable,
+            "the control plane was started without the capability ProcessLifecycle",
+        );
+    }
+    if has("Wasmtime") || has("wasm") {
+        return RemoteError::new(
+            ErrorCode::InvalidArgument,
+            format!("the runtime cannot run module `{module}`: {said}"),
+        )
+        .with_field("module");
+    }
+    RemoteError::new(
+        ErrorCode::Internal,
+        format!("the runtime did not start it: {said}"),
+    )
+}
+
+/// A failed stop.
+pub(crate) fn stop(name: &str, words: &str) -> RemoteError {
+    let said = clip(words, MAX_HOST_WORDS).escape_debug().to_string();
+    RemoteError::new(
+        ErrorCode::Internal,
+        format!("the runtime did not stop `{name}`: {said}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_codes() {
+        let spec = StartRequest {
+            module: "m.wasm".into(),
+            entrypoint: "go".into(),
+            ..StartRequest::default()
+        };
+        let code = |words| {
+            let error = start(&spec, words);
+            (error.code, error.field)
+        };
+        let field = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            code("internal error: Wasmtime error: entrypoint `go` not found"),
+            (ErrorCode::NotFound, field("entrypoint"))
+        );
+        assert_eq!(
+            code("internal error: Module store error: Error reading filesytem: No such file"),
+            (ErrorCode::NotFound, field("module"))
+        );
+        assert_eq!(
+            code(
+                "internal error: Selium kernel error: Driver error: entrypoint `go` expects params [I32], got []"
+            ),
+            (ErrorCode::InvalidArgument, field("arguments"))
+        );
+        assert_eq!(code("what?"), (ErrorCode::Internal, None));
+    }
+}

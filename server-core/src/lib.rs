@@ -1,0 +1,34 @@
+//! The rules of the Selium Remote Client's server, without any I/O.
+//!
+//! [`Server`] holds every connection's protocol machine, the process table, the log hubs, the queue of starts and the
+//! outcomes of changing requests. It never touches the runtime itself: what is to be done there comes out of
+//! [`Server::poll_host`] as a [`HostCall`] (a driver hands it to its [`Host`]), and what came of it goes back in through
+//! [`Server::handle_host`]. The other doors have the names that they have at every layer: `handle_input`,
+//! `handle_timeout`; `poll_transmit`, `poll_timeout`. Natively a fake host stands in for the runtime.
+//!
+//! Rules that hold everywhere:
+//!
+//! - Clients get ids of this server, never handles of the runtime; see [`ids`].
+//! - One hub per log reads it once, whatever the number of followers; see [`hub`].
+//! - At most [`Config::max_starts`] starts are in the host at a time, taken in turn from the connections; see [`starts`].
+//! - A changing request is executed at most once, however often it is sent; see [`sessions`].
+//! - Tables keyed by what a client chose are ordered maps: there is no randomness to seed a hash with.
+
+pub mod config;
+mod connection;
+mod failure;
+#[cfg(any(test, feature = "test-util"))]
+pub mod fake;
+pub mod host;
+pub mod hub;
+pub mod ids;
+mod requests;
+mod server;
+pub mod sessions;
+pub mod starts;
+pub mod table;
+
+pub use config::Config;
+pub use connection::ConnectionId;
+pub use host::{Completion, Host, HostCall, HostProcess, LogId, OpId};
+pub use server::Server;

@@ -1,0 +1,500 @@
+//! The server: connections in, host calls out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use selium_remote_client_protocol::{
+    CloseReason, ErrorCode, RemoteError, RequestId, SendError, Time, Transmit,
+    hello::{ClientHello, Features, ServerHello},
+    ops::StartRequest,
+    server::ServerEvent,
+};
+
+use crate::{
+    Config,
+    connection::{Connection, ConnectionId},
+    host::{Completion, Host, HostCall, LogId, OpId},
+    hub::Entry,
+    ids::Ids,
+    sessions::{Sessions, Token},
+    starts::StartQueue,
+    table::Table,
+};
+
+/// How often a log is looked for in a row before the server waits for somebody to ask for it.
+pub(crate) const LOOKS_IN_A_ROW: u32 = 40;
+
+/// A request that waits for something: who is to be answered.
+pub(crate) type Waiter = (ConnectionId, RequestId);
+
+/// A start that waits for the host or runs in it.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) spec: StartRequest,
+    pub(crate) name: String,
+    pub(crate) waiter: Waiter,
+    pub(crate) token: Option<Token>,
+    /// Its client asked to cancel it when the host had it already.
+    pub(crate) cancelled: bool,
+}
+
+/// A stop that runs in the host.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    pub(crate) ordinal: u64,
+    pub(crate) waiters: Vec<(Waiter, Option<Token>)>,
+}
+
+/// The server. See the crate's documentation for how to drive it.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) config: Config,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    last_connection: u64,
+    /// Connections that may have something to transmit, or are to be closed.
+    ready: BTreeSet<ConnectionId>,
+    pub(crate) calls: VecDeque<HostCall>,
+    pub(crate) table: Table,
+    pub(crate) logs: BTreeMap<LogId, u64>,
+    pub(crate) last_log: u64,
+    pub(crate) ring_bytes: usize,
+    pub(crate) starts: StartQueue<Start>,
+    pub(crate) starting: BTreeMap<OpId, Start>,
+    pub(crate) stopping: BTreeMap<OpId, Stop>,
+    last_op: u64,
+    pub(crate) sessions: Sessions<Waiter>,
+    ids: Option<Ids>,
+    pub(crate) now: Time,
+    draining: bool,
+}
+
+impl Server {
+    /// A server without connections.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            connections: BTreeMap::new(),
+            last_connection: 0,
+            ready: BTreeSet::new(),
+            calls: VecDeque::new(),
+            table: Table::default(),
+            logs: BTreeMap::new(),
+            last_log: 0,
+            ring_bytes: 0,
+            starts: StartQueue::new(config.max_starts, config.max_waiting_starts),
+            starting: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            last_op: 0,
+            sessions: Sessions::new(config.max_sessions, config.max_outcomes),
+            ids: None,
+            now: Time::ZERO,
+            draining: false,
+            config,
+        }
+    }
+
+    /// Takes a new connection from `peer` (its address).
+    pub fn open(&mut self, now: Time, peer: &str) -> ConnectionId {
+        self.now = now;
+        self.last_connection += 1;
+        let id = ConnectionId(self.last_connection);
+        let hello_by = now.saturating_add(self.config.hello_timeout);
+        self.connections
+            .insert(id, Connection::new(self.config.limits, peer, hello_by));
+        id
+    }
+
+    /// Takes bytes from a connection.
+    pub fn handle_input(&mut self, now: Time, id: ConnectionId, bytes: Bytes) {
+        self.now = now;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.core.handle_input(now, bytes);
+        }
+        self.events(id);
+        self.look_again(id);
+    }
+
+    /// A connection's transport ended, or it was closed and everything is sent: it is forgotten.
+    pub fn handle_eof(&mut self, now: Time, id: ConnectionId) {
+        self.now = now;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.core.handle_eof(now);
+        }
+        self.events(id);
+        self.connections.remove(&id);
+        self.ready.remove(&id);
+    }
+
+    /// Takes what came of a host call.
+    pub fn handle_host(&mut self, now: Time, completion: Completion) {
+        self.now = now;
+        match completion {
+            Completion::Started { op, result } => self.started(op, result),
+            Completion::Stopped { op, result } => self.stopped(op, result),
+            Completion::LogOpened { log } => self.with_hub(log, |process| process.hub.opened()),
+            Completion::LogMissing { log } => {
+                self.with_hub(log, |process| process.hub.missing());
+                self.look(log, LOOKS_IN_A_ROW);
+            }
+            Completion::LogRecord { log, bytes } => self.push(log, Entry::Record(bytes)),
+            Completion::LogLost { log } => self.push(log, Entry::Lost),
+            Completion::LogEnded { log } => {
+                self.with_hub(log, |process| process.hub.ended());
+                self.pump_log(log);
+            }
+        }
+    }
+
+    /// Takes the passing of time.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        if self.config.unix_origin_ms.is_none() {
+            return;
+        }
+        let late: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| {
+                !connection.core.is_open()
+                    && !connection.core.is_closed()
+                    && connection.hello_by <= now
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let limit = self.config.hello_timeout;
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.core.refuse(RemoteError::new(
+                    ErrorCode::DeadlineExceeded,
+                    format!("no hello came within {} s", limit.as_secs()),
+                ));
+            }
+            self.events(id);
+        }
+    }
+
+    /// When [`Server::handle_timeout`] is due; never without a clock.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.config.unix_origin_ms?;
+        self.connections
+            .values()
+            .filter(|connection| !connection.core.is_open() && !connection.core.is_closed())
+            .map(|connection| connection.hello_by)
+            .min()
+    }
+
+    /// The next connection that may have something to transmit, or is closed. Each is given once until something
+    /// changes on it.
+    #[must_use]
+    pub fn poll_ready(&mut self) -> Option<ConnectionId> {
+        self.ready.pop_first()
+    }
+
+    /// The next write on a connection.
+    #[must_use]
+    pub fn poll_transmit(&mut self, id: ConnectionId, max: usize) -> Option<Transmit> {
+        let transmit = self.connections.get_mut(&id)?.core.poll_transmit(max);
+        // A write makes room for what followers wait to send.
+        self.drain_events(id);
+        transmit
+    }
+
+    /// The next thing to do in the runtime.
+    #[must_use]
+    pub fn poll_host(&mut self) -> Option<HostCall> {
+        self.calls.pop_front()
+    }
+
+    /// Hands everything that is to be done to `host`.
+    pub fn run_host(&mut self, host: &mut impl Host) {
+        while let Some(call) = self.poll_host() {
+            host.begin(call);
+        }
+    }
+
+    /// Whether a connection is over: once nothing is left to transmit, its transport can be closed.
+    #[must_use]
+    pub fn is_closed(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(&id)
+            .is_none_or(|connection| connection.core.is_closed() && !connection.core.wants_write())
+    }
+
+    /// Takes no new clients and requests; what runs is finished.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.core.drain();
+            }
+            self.ready.insert(id);
+        }
+    }
+
+    /// Milliseconds since the Unix epoch, if there is a clock.
+    pub(crate) fn unix_ms(&self) -> Option<u64> {
+        let since = u64::try_from(self.now.since_origin().as_millis()).ok()?;
+        Some(self.config.unix_origin_ms?.saturating_add(since))
+    }
+
+    pub(crate) fn next_op(&mut self) -> OpId {
+        self.last_op += 1;
+        OpId(self.last_op)
+    }
+
+    /// The ids of this incarnation; they exist once a client was greeted.
+    pub(crate) fn ids(&self) -> Option<&Ids> {
+        self.ids.as_ref()
+    }
+
+    /// Handles everything that a connection's machine has to say, and has its transport looked after.
+    fn events(&mut self, id: ConnectionId) {
+        self.drain_events(id);
+        self.ready.insert(id);
+    }
+
+    fn drain_events(&mut self, id: ConnectionId) {
+        loop {
+            let Some(connection) = self.connections.get_mut(&id) else {
+                return;
+            };
+            let Some(event) = connection.core.poll_event() else {
+                return;
+            };
+            match event {
+                ServerEvent::Hello(hello) => self.greet(id, &hello),
+                ServerEvent::Request {
+                    id: request,
+                    op,
+                    body,
+                } => {
+                    self.request((id, request), op, &body);
+                }
+                ServerEvent::Cancelled {
+                    id: request,
+                    stream,
+                } => {
+                    self.cancelled((id, request), stream);
+                }
+                ServerEvent::Room { id: request } => self.pump(id, request),
+                ServerEvent::Closed(reason) => self.closed(id, &reason),
+                // No operation opens a stream from the client yet.
+                _ => {}
+            }
+        }
+    }
+
+    fn greet(&mut self, id: ConnectionId, hello: &ClientHello) {
+        let full = self.connections.len() > self.config.max_connections;
+        let unix_ms = self.unix_ms();
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if full || self.draining {
+            let error = if full {
+                let limit = self.config.max_connections;
+                let message = format!("{limit} clients are connected, which is the limit");
+                RemoteError::new(ErrorCode::ResourceExhausted, message).with_limit(limit as u64)
+            } else {
+                RemoteError::new(ErrorCode::Unavailable, "the server is shutting down")
+            };
+            connection.core.refuse(error);
+            return;
+        }
+        connection.session = hello.session;
+        let peer = &connection.peer;
+        let ids = self
+            .ids
+            .get_or_insert_with(|| Ids::new(&hello.nonce, peer, unix_ms));
+        let mut answer = ServerHello::new(ids.incarnation(), &self.config.limits);
+        if self.config.unix_origin_ms.is_some() {
+            answer.features = Features::CLOCK;
+        }
+        answer.role.clone_from(&self.config.role);
+        answer.ceiling = self.config.ceiling;
+        answer.authenticated = self.config.authenticated;
+        connection.core.accept(&answer);
+    }
+
+    fn closed(&mut self, id: ConnectionId, _reason: &CloseReason) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.followers.clear();
+        }
+        // Starts that the host does not have yet are of no use to anybody.
+        for start in self.starts.remove(id, |_| true) {
+            self.table.release_name(&start.name);
+            self.finish_token(
+                start.token,
+                &Err(RemoteError::new(
+                    ErrorCode::Cancelled,
+                    "the connection ended before the process was started",
+                )),
+            );
+        }
+    }
+
+    /// Keeps the outcome of a changing request and answers everyone else who waits for it.
+    pub(crate) fn finish_token(
+        &mut self,
+        token: Option<Token>,
+        result: &Result<Vec<u8>, RemoteError>,
+    ) -> Vec<Waiter> {
+        match token {
+            Some(token) => self.sessions.finish(token, result),
+            None => Vec::new(),
+        }
+    }
+
+    /// Answers a request.
+    pub(crate) fn respond(&mut self, waiter: Waiter, result: Result<Vec<u8>, RemoteError>) {
+        let (id, request) = waiter;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.core.respond(request, result);
+            self.ready.insert(id);
+        }
+    }
+
+    fn with_hub(&mut self, log: LogId, change: impl FnOnce(&mut crate::table::Process)) {
+        let process = self
+            .logs
+            .get(&log)
+            .and_then(|ordinal| self.table.get_mut(*ordinal));
+        if let Some(process) = process {
+            change(process);
+        }
+    }
+
+    /// Looks for a log that is not there yet.
+    pub(crate) fn look(&mut self, log: LogId, max_attempts: u32) {
+        let process = self
+            .logs
+            .get(&log)
+            .and_then(|ordinal| self.table.get_mut(*ordinal));
+        if let Some(process) = process
+            && process.state == selium_remote_client_protocol::ops::ProcessState::Started
+            && let Some(attempt) = process.hub.look(max_attempts)
+        {
+            let process = process.host;
+            self.calls.push_back(HostCall::OpenLog {
+                log,
+                process,
+                attempt,
+            });
+        }
+    }
+
+    /// Looks once more for the logs that a client waits for: its input is the only clock that a server without one has.
+    fn look_again(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let waiting: Vec<LogId> = connection
+            .followers
+            .values()
+            .filter_map(|follower| self.table.get(follower.ordinal))
+            .filter(|process| {
+                process.hub.state() == selium_remote_client_protocol::ops::LogState::Waiting
+            })
+            .map(|process| process.hub.log())
+            .collect();
+        for log in waiting {
+            self.look(log, u32::MAX);
+        }
+    }
+
+    fn push(&mut self, log: LogId, entry: Entry) {
+        let now_ms = self.unix_ms();
+        let (mut max, all) = (self.config.ring_bytes, self.config.all_rings_bytes);
+        let Some(process) = self
+            .logs
+            .get(&log)
+            .and_then(|ordinal| self.table.get_mut(*ordinal))
+        else {
+            return;
+        };
+        if self.ring_bytes >= all {
+            // The ring that grows pays: it keeps what it has and no more.
+            max = max.min(process.hub.bytes());
+        }
+        let grown = process.hub.push(entry, max, now_ms);
+        self.ring_bytes = self.ring_bytes.saturating_add_signed(grown);
+        self.pump_log(log);
+    }
+
+    /// Sends what is new to everyone who follows a log.
+    fn pump_log(&mut self, log: LogId) {
+        let Some(ordinal) = self.logs.get(&log).copied() else {
+            return;
+        };
+        let followers: Vec<Waiter> = self
+            .connections
+            .iter()
+            .flat_map(|(id, connection)| {
+                let of = |(request, follower): (&RequestId, &crate::connection::Follower)| {
+                    (follower.ordinal == ordinal).then_some((*id, *request))
+                };
+                connection.followers.iter().filter_map(of)
+            })
+            .collect();
+        for (id, request) in followers {
+            self.pump(id, request);
+        }
+    }
+
+    /// Sends one follower as much as its stream takes.
+    pub(crate) fn pump(&mut self, id: ConnectionId, request: RequestId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Some(follower) = connection.followers.get_mut(&request) else {
+            return;
+        };
+        let Some(process) = self.table.get(follower.ordinal) else {
+            connection.followers.remove(&request);
+            connection.core.end(request, None);
+            self.ready.insert(id);
+            return;
+        };
+        let hub = &process.hub;
+        let until = follower.until.unwrap_or(u64::MAX).min(hub.next());
+        while follower.cursor < until {
+            let first = hub.first();
+            if follower.cursor < first {
+                let missing = first - follower.cursor;
+                follower.cursor = first;
+                let _ = connection.core.gap(request, first, Some(missing));
+                continue;
+            }
+            let sent = match hub.entry(follower.cursor) {
+                Some(Entry::Record(bytes)) => {
+                    connection
+                        .core
+                        .send(request, follower.cursor, bytes.clone())
+                }
+                _ => Err(SendError::Empty),
+            };
+            match sent {
+                Ok(()) => {}
+                Err(SendError::Full) => {
+                    self.ready.insert(id);
+                    return;
+                }
+                Err(SendError::TooLarge(_)) => {
+                    let _ = connection.core.gap(request, follower.cursor + 1, Some(1));
+                }
+                Err(_) => {
+                    let _ = connection.core.gap(request, follower.cursor + 1, None);
+                }
+            }
+            follower.cursor += 1;
+        }
+        let over = crate::requests::follow_end(process, follower.until.is_some());
+        if let Some(reason) = over {
+            connection.followers.remove(&request);
+            connection.core.end(request, reason);
+        }
+        self.ready.insert(id);
+    }
+}

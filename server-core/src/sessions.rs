@@ -1,0 +1,219 @@
+//! Outcomes of changing requests, so that each is executed at most once (PROTOCOL.md, "Outcomes").
+//!
+//! A changing request carries a token: the client's session and a sequence number. The token is reserved when the
+//! request is admitted, so that a retry joins the operation that runs; its result is kept for retries that come later.
+
+use std::collections::BTreeMap;
+
+use selium_remote_client_protocol::RemoteError;
+
+/// A token: session and sequence number.
+pub type Token = ([u8; 16], u64);
+
+/// The most requests that may wait for one running operation.
+const MAX_WAITERS: usize = 16;
+
+/// What is to be done with a request that carries a token.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is new: execute it, then call [`Sessions::finish`].
+    Execute,
+    /// It runs already: the request waits and is answered with it.
+    Joined,
+    /// It was executed: this was its result.
+    Done(Result<Vec<u8>, RemoteError>),
+    /// Whether it was executed is not known any more: it must not be executed.
+    Unknown,
+    /// As many requests as allowed wait for it.
+    TooMany,
+}
+
+#[derive(Debug)]
+enum Outcome<W> {
+    Running(Vec<W>),
+    Done(Result<Vec<u8>, RemoteError>),
+}
+
+#[derive(Debug)]
+struct Session<W> {
+    outcomes: BTreeMap<u64, Outcome<W>>,
+    /// The highest sequence number whose outcome was forgotten.
+    forgotten: Option<u64>,
+    used: u64,
+}
+
+/// The outcomes of all sessions. `W` names a request that waits.
+#[derive(Debug)]
+pub struct Sessions<W> {
+    sessions: BTreeMap<[u8; 16], Session<W>>,
+    max_sessions: usize,
+    max_outcomes: usize,
+    clock: u64,
+}
+
+impl<W> Sessions<W> {
+    /// An empty table.
+    #[must_use]
+    pub fn new(max_sessions: usize, max_outcomes: usize) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            max_sessions,
+            max_outcomes,
+            clock: 0,
+        }
+    }
+
+    /// Reserves a token for a request, or says what is known of it.
+    pub fn admit(&mut self, token: Token, retry: bool, waiter: W) -> Admission {
+        let (session, sequence) = token;
+        self.clock += 1;
+        if !self.sessions.contains_key(&session) {
+            if retry {
+                return Admission::Unknown;
+            }
+            self.make_room();
+        }
+        let session = self.sessions.entry(session).or_insert_with(|| Session {
+            outcomes: BTreeMap::new(),
+            forgotten: None,
+            used: 0,
+        });
+        session.used = self.clock;
+        match session.outcomes.get_mut(&sequence) {
+            Some(Outcome::Done(result)) => Admission::Done(result.clone()),
+            Some(Outcome::Running(waiters)) => {
+                if waiters.len() >= MAX_WAITERS {
+                    return Admission::TooMany;
+                }
+                waiters.push(waiter);
+                Admission::Joined
+            }
+            None if retry || session.forgotten.is_some_and(|last| sequence <= last) => {
+                Admission::Unknown
+            }
+            None => {
+                session
+                    .outcomes
+                    .insert(sequence, Outcome::Running(vec![waiter]));
+                Self::trim(session, self.max_outcomes);
+                Admission::Execute
+            }
+        }
+    }
+
+    /// Keeps the result of an operation; answers who waits for it.
+    pub fn finish(&mut self, token: Token, result: &Result<Vec<u8>, RemoteError>) -> Vec<W> {
+        let Some(session) = self.sessions.get_mut(&token.0) else {
+            return Vec::new();
+        };
+        let Some(outcome) = session.outcomes.get_mut(&token.1) else {
+            return Vec::new();
+        };
+        match core::mem::replace(outcome, Outcome::Done(result.clone())) {
+            Outcome::Running(waiters) => waiters,
+            Outcome::Done(_) => Vec::new(),
+        }
+    }
+
+    /// Forgets the oldest finished outcomes past the limit.
+    fn trim(session: &mut Session<W>, max: usize) {
+        while session.outcomes.len() > max {
+            let oldest = session
+                .outcomes
+                .iter()
+                .find(|(_, outcome)| matches!(outcome, Outcome::Done(_)))
+                .map(|(sequence, _)| *sequence);
+            // Running ones stay: their number is bounded by the limits on requests.
+            let Some(oldest) = oldest else {
+                return;
+            };
+            session.outcomes.remove(&oldest);
+            session.forgotten = session.forgotten.max(Some(oldest));
+        }
+    }
+
+    /// Forgets the session used longest ago, if there is no room for another one. Sessions with running operations
+    /// stay: their number is bounded by the limits on requests.
+    fn make_room(&mut self) {
+        if self.sessions.len() < self.max_sessions {
+            return;
+        }
+        let idle = |session: &Session<W>| {
+            !session
+                .outcomes
+                .values()
+                .any(|outcome| matches!(outcome, Outcome::Running(_)))
+        };
+        let oldest = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| idle(session))
+            .min_by_key(|(_, session)| session.used)
+            .map(|(id, _)| *id);
+        if let Some(oldest) = oldest {
+            self.sessions.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: [u8; 16] = [1; 16];
+
+    #[test]
+    fn a_retry_joins_and_later_gets_the_same_result() {
+        let mut sessions = Sessions::new(4, 4);
+        assert_eq!(sessions.admit((S, 1), false, "a"), Admission::Execute);
+        assert_eq!(sessions.admit((S, 1), true, "b"), Admission::Joined);
+        let result = Ok(vec![7]);
+        assert_eq!(sessions.finish((S, 1), &result), ["a", "b"]);
+        assert_eq!(sessions.admit((S, 1), true, "c"), Admission::Done(result));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_executed() {
+        let mut sessions = Sessions::new(4, 2);
+        assert_eq!(sessions.admit((S, 9), true, ()), Admission::Unknown);
+        for sequence in 1..=4 {
+            assert_eq!(sessions.admit((S, sequence), false, ()), Admission::Execute);
+            sessions.finish((S, sequence), &Ok(Vec::new()));
+        }
+        assert_eq!(sessions.admit((S, 1), false, ()), Admission::Unknown);
+        assert_eq!(sessions.admit((S, 2), true, ()), Admission::Unknown);
+        assert!(matches!(
+            sessions.admit((S, 4), true, ()),
+            Admission::Done(_)
+        ));
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_running_ones_stay() {
+        let mut sessions = Sessions::new(2, 4);
+        let session = |n: u8| [n; 16];
+        assert_eq!(
+            sessions.admit((session(1), 1), false, ()),
+            Admission::Execute
+        );
+        for n in 2..10 {
+            assert_eq!(
+                sessions.admit((session(n), 1), false, ()),
+                Admission::Execute
+            );
+            sessions.finish((session(n), 1), &Ok(Vec::new()));
+        }
+        assert_eq!(sessions.sessions.len(), 2);
+        assert_eq!(sessions.admit((session(1), 1), true, ()), Admission::Joined);
+    }
+
+    #[test]
+    fn waiters_are_bounded() {
+        let mut sessions = Sessions::new(2, 4);
+        sessions.admit((S, 1), false, ());
+        for _ in 1..MAX_WAITERS {
+            assert_eq!(sessions.admit((S, 1), true, ()), Admission::Joined);
+        }
+        assert_eq!(sessions.admit((S, 1), true, ()), Admission::TooMany);
+    }
+}

@@ -1,0 +1,977 @@
+//! The server's rules against a fake host, seen by real client machines.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Helpers of tests may panic as tests do.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use selium_remote_client_protocol::{
+    AbiParam, AbiSignature, Capability, CapabilitySet, CloseReason, EntrypointArg, ErrorCode,
+    Limits, RemoteError, RequestId, Time,
+    client::{ClientConfig, ClientConnection, ClientEvent, RequestOptions, StreamKind},
+    hello::{ClientHello, ServerHello},
+    ops::{
+        Common, FollowRequest, FollowStarted, InfoRequest, InspectRequest, ListRequest, LogState,
+        ProcessInfo, ProcessList, ProcessRef, ProcessState, Request, ServerInfo, StartRequest,
+        StopRequest,
+    },
+};
+use selium_remote_server_core::{
+    Completion, Config, ConnectionId, HostCall, HostProcess, LogId, OpId, Server, fake::FakeHost,
+    host::StopFailure, ids,
+};
+
+/// A client and what it has seen.
+struct Peer {
+    core: ClientConnection,
+    connection: ConnectionId,
+    hello: Option<ServerHello>,
+    answers: BTreeMap<RequestId, Result<Bytes, RemoteError>>,
+    /// Stream events as text: `3:bytes`, `gap 2 ->5`, `end: why`.
+    stream: BTreeMap<RequestId, Vec<String>>,
+    closed: Option<CloseReason>,
+    /// Whether it reads its streams.
+    reads: bool,
+}
+
+struct World {
+    server: Server,
+    host: FakeHost,
+    peers: Vec<Peer>,
+    now: Time,
+}
+
+const LOGGING: [Capability; 2] = [Capability::ChannelLifecycle, Capability::ChannelWriter];
+
+impl World {
+    fn new(config: Config) -> Self {
+        Self {
+            server: Server::new(config),
+            host: FakeHost::default(),
+            peers: Vec::new(),
+            now: Time::ZERO,
+        }
+    }
+
+    /// Connects a client; answers its number.
+    fn connect(&mut self) -> usize {
+        self.connect_with(Limits::default())
+    }
+
+    fn connect_with(&mut self, limits: Limits) -> usize {
+        let at = self.peers.len();
+        let nonce = [at as u8 + 1; 16];
+        let hello = ClientHello::new(nonce, nonce, &limits);
+        let connection = self.server.open(self.now, &format!("127.0.0.1:{at}"));
+        self.peers.push(Peer {
+            core: ClientConnection::new(ClientConfig::new(hello, limits)),
+            connection,
+            hello: None,
+            answers: BTreeMap::new(),
+            stream: BTreeMap::new(),
+            closed: None,
+            reads: true,
+        });
+        self.run();
+        at
+    }
+
+    fn run(&mut self) {
+        loop {
+            let mut moved = false;
+            for peer in &mut self.peers {
+                while let Some(transmit) = peer.core.poll_transmit(usize::MAX) {
+                    moved = true;
+                    let bytes = transmit.to_vec().into();
+                    self.server.handle_input(self.now, peer.connection, bytes);
+                }
+            }
+            while let Some(id) = self.server.poll_ready() {
+                while let Some(transmit) = self.server.poll_transmit(id, usize::MAX) {
+                    moved = true;
+                    let peer = self.peers.iter_mut().find(|peer| peer.connection == id);
+                    if let Some(peer) = peer {
+                        peer.core.handle_input(self.now, transmit.to_vec().into());
+                    }
+                }
+            }
+            for peer in &mut self.peers {
+                while let Some(event) = peer.core.poll_event() {
+                    moved = true;
+                    peer.event(event);
+                }
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.server.run_host(&mut self.host);
+    }
+
+    fn call<R: Request>(&mut self, peer: usize, request: &R) -> RequestId {
+        let stream = match R::OP {
+            selium_remote_client_protocol::ops::op::LOG_FOLLOW => StreamKind::ToClient,
+            _ => StreamKind::None,
+        };
+        let options = RequestOptions {
+            stream,
+            deadline: None,
+        };
+        let body = request.encode(&Common::default());
+        let id = self.peers[peer].core.request(R::OP, body, options).unwrap();
+        self.run();
+        id
+    }
+
+    fn changing<R: Request>(
+        &mut self,
+        peer: usize,
+        request: &R,
+        token: u64,
+        retry: bool,
+    ) -> RequestId {
+        let common = Common {
+            token: Some(token),
+            retry,
+            deadline_ms: None,
+        };
+        let body = request.encode(&common);
+        let id = self.peers[peer]
+            .core
+            .request(R::OP, body, RequestOptions::default())
+            .unwrap();
+        self.run();
+        id
+    }
+
+    fn answer(&mut self, peer: usize, id: RequestId) -> Result<Bytes, RemoteError> {
+        self.peers[peer].answers.remove(&id).expect("an answer")
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        self.server.handle_host(self.now, completion);
+        self.run();
+    }
+
+    /// The host's side of the start that waits: it succeeds as this process.
+    fn start_op(&mut self) -> OpId {
+        let at = self
+            .host
+            .calls
+            .iter()
+            .position(|call| matches!(call, HostCall::Start { .. }))
+            .expect("a start");
+        match self.host.calls.remove(at) {
+            HostCall::Start { op, .. } => op,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Starts a logging process; answers its id, and its log.
+    fn started(&mut self, peer: usize, name: &str) -> (ProcessRef, LogId) {
+        let request = self.call(peer, &spec(Some(name)));
+        let op = self.start_op();
+        self.complete(Completion::Started {
+            op,
+            result: Ok(HostProcess(op.0 << 40)),
+        });
+        let process = ProcessRef::decode(&self.answer(peer, request).unwrap()).unwrap();
+        let log = match self.host.take()[..] {
+            [
+                HostCall::OpenLog {
+                    log, attempt: 0, ..
+                },
+            ] => log,
+            ref other => panic!("{other:?}"),
+        };
+        (process, log)
+    }
+
+    fn opened(&mut self, log: LogId) {
+        self.complete(Completion::LogOpened { log });
+    }
+
+    fn record(&mut self, log: LogId, text: &str) {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        self.complete(Completion::LogRecord { log, bytes });
+    }
+
+    fn inspect(&mut self, peer: usize, target: &str) -> Result<ProcessInfo, RemoteError> {
+        let request = self.call(
+            peer,
+            &InspectRequest {
+                target: target.into(),
+            },
+        );
+        let answer = self.answer(peer, request)?;
+        Ok(ProcessInfo::decode(&answer).unwrap())
+    }
+
+    fn stop(&mut self, peer: usize, target: &str) -> RequestId {
+        self.call(
+            peer,
+            &StopRequest {
+                target: target.into(),
+            },
+        )
+    }
+
+    /// Lets the stop in the host succeed.
+    fn stop_op(&mut self) -> OpId {
+        match self.host.take()[..] {
+            [HostCall::Stop { op, .. }] => op,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn stream(&self, peer: usize, id: RequestId) -> Vec<&str> {
+        let seen = self.peers[peer].stream.get(&id);
+        seen.into_iter().flatten().map(String::as_str).collect()
+    }
+}
+
+impl Peer {
+    fn event(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Connected(hello) => self.hello = Some(hello),
+            ClientEvent::Response { id, result } => {
+                assert!(self.answers.insert(id, result).is_none(), "answered twice");
+            }
+            ClientEvent::Message {
+                id,
+                seq,
+                payload,
+                cost,
+            } => {
+                let text = String::from_utf8_lossy(&payload.into_bytes()).into_owned();
+                self.see(id, format!("{seq}:{text}"));
+                if self.reads {
+                    self.core.consume(id, cost);
+                }
+            }
+            ClientEvent::Gap {
+                id,
+                next,
+                count,
+                cost,
+            } => {
+                let count = count.map_or("?".to_owned(), |count| count.to_string());
+                self.see(id, format!("gap {count} ->{next}"));
+                self.core.consume(id, cost);
+            }
+            ClientEvent::Ended { id, error } => {
+                let why = error.map_or("over".to_owned(), |error| error.message);
+                self.see(id, format!("end: {why}"));
+            }
+            ClientEvent::Closed(reason) => self.closed = Some(reason),
+            _ => {}
+        }
+    }
+
+    fn see(&mut self, id: RequestId, what: String) {
+        self.stream.entry(id).or_default().push(what);
+    }
+}
+
+fn spec(name: Option<&str>) -> StartRequest {
+    StartRequest {
+        module: "hello.wasm".into(),
+        entrypoint: "hello".into(),
+        capabilities: LOGGING.to_vec(),
+        name: name.map(str::to_owned),
+        ..StartRequest::default()
+    }
+}
+
+fn follow(target: &str) -> FollowRequest {
+    FollowRequest {
+        target: target.into(),
+        ..FollowRequest::default()
+    }
+}
+
+#[test]
+fn a_process_is_started_followed_and_stopped() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let hello = world.peers[a].hello.clone().unwrap();
+    assert!(!hello.authenticated);
+    assert_eq!(
+        (hello.role.as_str(), hello.ceiling),
+        ("admin", CapabilitySet::all())
+    );
+
+    let request = world.call(a, &spec(None));
+    assert!(
+        world.peers[a].answers.is_empty(),
+        "not before the host has started it"
+    );
+    let [HostCall::Start { op, spec: asked }] = &world.host.take()[..] else {
+        panic!()
+    };
+    assert_eq!(asked.capabilities, LOGGING, "exactly what was passed in");
+    world.complete(Completion::Started {
+        op: *op,
+        result: Ok(HostProcess(274_877_906_949)),
+    });
+    let process = ProcessRef::decode(&world.answer(a, request).unwrap()).unwrap();
+    assert_eq!(process.name, "hello-1");
+    assert_ne!(process.id, 274_877_906_949, "never the runtime's id");
+    let [
+        HostCall::OpenLog {
+            log,
+            process: host,
+            attempt: 0,
+        },
+    ] = world.host.take()[..]
+    else {
+        panic!("the hub attaches right after the start")
+    };
+    assert_eq!(host, HostProcess(274_877_906_949));
+
+    // The log appears a moment later.
+    world.complete(Completion::LogMissing { log });
+    assert!(matches!(
+        world.host.take()[..],
+        [HostCall::OpenLog { attempt: 1, .. }]
+    ));
+    world.opened(log);
+    world.record(log, "hello from selium");
+    let id = ids::show(process.id);
+    let following = world.call(a, &follow(&id[..8]));
+    let started = FollowStarted::decode(&world.answer(a, following).unwrap()).unwrap();
+    assert_eq!(
+        (started.first, started.next, started.log),
+        (0, 1, LogState::Attached)
+    );
+    world.record(log, "more");
+    assert_eq!(
+        world.stream(a, following),
+        ["0:hello from selium", "1:more"]
+    );
+
+    let stopping = world.stop(a, "hello-1");
+    let op = world.stop_op();
+    assert!(world.peers[a].answers.is_empty());
+    world.complete(Completion::Stopped { op, result: Ok(()) });
+    assert_eq!(
+        ProcessRef::decode(&world.answer(a, stopping).unwrap()).unwrap(),
+        process
+    );
+    assert!(matches!(world.host.take()[..], [HostCall::CloseLog { .. }]));
+    world.record(log, "last words");
+    world.complete(Completion::LogEnded { log });
+    assert_eq!(
+        world.stream(a, following)[2..],
+        ["2:last words", "end: the process was stopped"]
+    );
+
+    // What it said stays readable, and a second stop is no error.
+    let again = world.call(a, &follow("hello-1"));
+    assert_eq!(world.stream(a, again).len(), 4);
+    let stopping = world.stop(a, &id);
+    assert!(world.answer(a, stopping).is_ok());
+    assert!(world.host.take().is_empty());
+    assert_eq!(world.inspect(a, &id).unwrap().state, ProcessState::Stopped);
+}
+
+#[test]
+fn lists_are_paged_and_show_stopped_processes_on_demand() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    for n in 0..5 {
+        world.started(a, &format!("p{n}"));
+    }
+    world.stop(a, "p1");
+    let op = world.stop_op();
+    world.complete(Completion::Stopped {
+        op,
+        result: Err(StopFailure::Gone),
+    });
+    let mut list = |all, limit, cursor| {
+        let request = world.call(a, &ListRequest { cursor, limit, all });
+        let list = ProcessList::decode(&world.answer(a, request).unwrap()).unwrap();
+        let names: Vec<_> = list
+            .processes
+            .iter()
+            .map(|process| process.name.clone())
+            .collect();
+        (names.join(" "), list.next)
+    };
+    assert_eq!(list(false, 256, 0), ("p0 p2 p3 p4".into(), None));
+    assert_eq!(list(true, 256, 0), ("p0 p1 p2 p3 p4".into(), None));
+    let (first, next) = list(true, 2, 0);
+    assert_eq!(first, "p0 p1");
+    let (second, next) = list(true, 2, next.unwrap());
+    assert_eq!(second, "p2 p3");
+    assert_eq!(list(true, 2, next.unwrap()), ("p4".into(), None));
+}
+
+#[test]
+fn bad_requests_name_the_thing_and_change_nothing() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let mut refused = |change: &dyn Fn(&mut StartRequest)| {
+        let mut spec = spec(None);
+        change(&mut spec);
+        let request = world.call(a, &spec);
+        assert!(world.host.take().is_empty(), "the host sees nothing");
+        let error = world.answer(a, request).unwrap_err();
+        (error.code, error.field.unwrap_or_default(), error.limit)
+    };
+    let too_large = ErrorCode::TooLarge;
+    let invalid = ErrorCode::InvalidArgument;
+    assert_eq!(
+        refused(&|s| s.entrypoint = "x".repeat(100_000)),
+        (too_large, "2".into(), Some(256))
+    );
+    assert_eq!(
+        refused(&|s| s.module = "m".repeat(257)),
+        (too_large, "1".into(), Some(256))
+    );
+    assert_eq!(
+        refused(&|s| s.module = "../etc/passwd".into()),
+        (invalid, "module".into(), None)
+    );
+    assert_eq!(
+        refused(&|s| s.module = "/bin/x".into()),
+        (invalid, "module".into(), None)
+    );
+    assert_eq!(
+        refused(&|s| s.module = String::new()),
+        (invalid, "module".into(), None)
+    );
+    assert_eq!(
+        refused(&|s| s.entrypoint = "a\0b".into()),
+        (invalid, "entrypoint".into(), None)
+    );
+    assert_eq!(
+        refused(&|s| s.name = Some("No Name".into())),
+        (invalid, "name".into(), None)
+    );
+    let buffers = |count: usize, size: usize| {
+        move |s: &mut StartRequest| {
+            s.signature = AbiSignature::new(vec![AbiParam::Buffer; count], vec![]);
+            s.args = vec![EntrypointArg::Buffer(vec![0; size]); count];
+        }
+    };
+    assert_eq!(refused(&buffers(3, 100_000)).0, too_large);
+    assert_eq!(refused(&buffers(65, 1)).0, too_large);
+    assert_eq!(
+        refused(&|s| s.args = vec![EntrypointArg::Buffer(vec![])]),
+        (invalid, "arguments".into(), None)
+    );
+    let resource = |s: &mut StartRequest| {
+        s.signature = AbiSignature::new(
+            vec![AbiParam::Scalar(
+                selium_remote_client_protocol::AbiScalarType::U64,
+            )],
+            vec![],
+        );
+        s.args = vec![EntrypointArg::Resource(1)];
+    };
+    assert_eq!(
+        refused(&resource).0,
+        ErrorCode::Unsupported,
+        "no raw handles"
+    );
+    assert_eq!(
+        world.inspect(a, "nobody").unwrap_err().code,
+        ErrorCode::NotFound
+    );
+    let stop = world.stop(a, "1");
+    assert_eq!(world.answer(a, stop).unwrap_err().code, ErrorCode::NotFound);
+    // All of that left the server as it was.
+    world.started(a, "fine");
+}
+
+#[test]
+fn failed_starts_give_their_names_back() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    for _ in 0..3 {
+        let request = world.call(a, &spec(Some("web")));
+        let op = world.start_op();
+        let words = "internal error: Wasmtime error: entrypoint `hello` not found".to_owned();
+        world.complete(Completion::Started {
+            op,
+            result: Err(words),
+        });
+        let error = world.answer(a, request).unwrap_err();
+        assert_eq!(error.code, ErrorCode::NotFound);
+        assert_eq!(
+            error.message,
+            "module `hello.wasm` has no entrypoint `hello`"
+        );
+    }
+    world.started(a, "web");
+    let request = world.call(a, &spec(Some("web")));
+    assert_eq!(
+        world.answer(a, request).unwrap_err().code,
+        ErrorCode::AlreadyExists
+    );
+}
+
+#[test]
+fn two_starts_at_a_time_and_clients_take_turns() {
+    let mut world = World::new(Config {
+        max_waiting_starts: 5,
+        ..Config::default()
+    });
+    let (a, b) = (world.connect(), world.connect());
+    for n in 0..6 {
+        world.call(a, &spec(Some(&format!("a{n}"))));
+    }
+    let b0 = world.call(b, &spec(Some("b0")));
+    let over = world.call(b, &spec(Some("b1")));
+    let names = |world: &mut World| -> Vec<String> {
+        let name = |call: HostCall| match call {
+            HostCall::Start { spec, .. } => spec.name,
+            _ => None,
+        };
+        world.host.take().into_iter().filter_map(name).collect()
+    };
+    // a0 and a1 went at once; a2 to a5 and b0 wait; the sixth to wait is refused.
+    assert_eq!(
+        world.answer(b, over).unwrap_err().code,
+        ErrorCode::ResourceExhausted
+    );
+    assert_eq!(names(&mut world), ["a0", "a1"]);
+    world.complete(Completion::Started {
+        op: OpId(1),
+        result: Ok(HostProcess(1)),
+    });
+    assert_eq!(names(&mut world), ["a2"]);
+    world.complete(Completion::Started {
+        op: OpId(2),
+        result: Err("no".into()),
+    });
+    assert_eq!(names(&mut world), ["b0"], "not behind all of a's");
+    assert!(world.peers[b].answers.is_empty());
+    world.complete(Completion::Started {
+        op: OpId(4),
+        result: Ok(HostProcess(4)),
+    });
+    assert!(world.answer(b, b0).is_ok());
+}
+
+#[test]
+fn a_retry_never_starts_twice() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let first = world.changing(a, &spec(Some("web")), 1, false);
+    let second = world.changing(a, &spec(Some("web")), 1, true);
+    let op = world.start_op();
+    assert!(world.host.take().is_empty(), "one start");
+    world.complete(Completion::Started {
+        op,
+        result: Ok(HostProcess(1)),
+    });
+    let one = world.answer(a, first).unwrap();
+    assert_eq!(world.answer(a, second).unwrap(), one);
+    world.host.take();
+    let third = world.changing(a, &spec(Some("web")), 1, true);
+    assert_eq!(world.answer(a, third).unwrap(), one);
+    let unknown = world.changing(a, &spec(Some("other")), 7, true);
+    assert_eq!(
+        world.answer(a, unknown).unwrap_err().code,
+        ErrorCode::OutcomeUnknown
+    );
+    assert!(world.host.take().is_empty());
+}
+
+#[test]
+fn cancelling_cancels_before_the_host_has_it_and_tells_after() {
+    let mut world = World::new(Config {
+        max_starts: 1,
+        ..Config::default()
+    });
+    let a = world.connect();
+    let running = world.call(a, &spec(Some("one")));
+    let waiting = world.call(a, &spec(Some("two")));
+    world.peers[a].core.cancel(running);
+    world.peers[a].core.cancel(waiting);
+    world.run();
+    assert_eq!(
+        world.answer(a, waiting).unwrap_err().code,
+        ErrorCode::Cancelled
+    );
+    let op = world.start_op();
+    world.complete(Completion::Started {
+        op,
+        result: Ok(HostProcess(1)),
+    });
+    let error = world.answer(a, running).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Cancelled);
+    let id = error.process.expect("the process that exists");
+    assert!(error.message.contains(&ids::show(id)));
+    assert_eq!(world.inspect(a, "one").unwrap().id, id);
+}
+
+#[test]
+fn a_start_whose_client_vanished_is_in_the_table() {
+    let mut world = World::new(Config {
+        max_starts: 1,
+        ..Config::default()
+    });
+    let (a, b) = (world.connect(), world.connect());
+    world.call(a, &spec(Some("orphan")));
+    world.call(a, &spec(Some("never")));
+    world
+        .server
+        .handle_eof(world.now, world.peers[a].connection);
+    let op = world.start_op();
+    world.complete(Completion::Started {
+        op,
+        result: Ok(HostProcess(1)),
+    });
+    assert_eq!(
+        world.inspect(b, "orphan").unwrap().state,
+        ProcessState::Started
+    );
+    assert!(world.inspect(b, "never").is_err());
+    assert!(
+        world
+            .host
+            .take()
+            .iter()
+            .all(|call| !matches!(call, HostCall::Start { .. }))
+    );
+    // Its name is free again.
+    world.call(b, &spec(Some("never")));
+    world.start_op();
+}
+
+#[test]
+fn two_stops_of_one_process_are_one_stop() {
+    let mut world = World::new(Config::default());
+    let (a, b) = (world.connect(), world.connect());
+    world.started(a, "web");
+    let one = world.stop(a, "web");
+    let two = world.stop(b, "web");
+    let op = world.stop_op();
+    world.complete(Completion::Stopped { op, result: Ok(()) });
+    assert!(world.answer(a, one).is_ok() && world.answer(b, two).is_ok());
+}
+
+#[test]
+fn followers_share_one_reader_and_see_the_same_numbers() {
+    let mut world = World::new(Config {
+        ring_bytes: 10 * 67,
+        ..Config::default()
+    });
+    let (a, b) = (world.connect(), world.connect());
+    let (_, log) = world.started(a, "web");
+    world.opened(log);
+    let early = world.call(a, &follow("web"));
+    for n in 0..15 {
+        world.record(log, &format!("r{n:02}"));
+    }
+    world.complete(Completion::LogLost { log });
+    world.record(log, "rXX");
+    assert!(world.host.take().is_empty(), "one reader");
+    let late = world.call(b, &follow("web"));
+    let seen = world.stream(a, early);
+    assert_eq!(seen.len(), 17);
+    assert_eq!(seen[14..], ["14:r14", "gap ? ->16", "16:rXX"]);
+    let seen = world.stream(b, late);
+    assert_eq!(
+        seen[..2],
+        ["gap 7 ->7", "7:r07"],
+        "what the ring no longer holds is counted"
+    );
+    assert_eq!(seen[seen.len() - 2..], ["gap ? ->16", "16:rXX"]);
+    let tail = world.call(
+        b,
+        &FollowRequest {
+            tail: Some(1),
+            no_follow: true,
+            ..follow("web")
+        },
+    );
+    assert_eq!(world.stream(b, tail), ["16:rXX", "end: over"]);
+    let since = world.call(
+        b,
+        &FollowRequest {
+            since: Some(12),
+            no_follow: true,
+            ..follow("web")
+        },
+    );
+    assert_eq!(world.stream(b, since)[..2], ["12:r12", "13:r13"]);
+}
+
+#[test]
+fn a_follower_that_does_not_read_is_gapped_and_harms_nobody() {
+    let mut world = World::new(Config {
+        ring_bytes: 20_000,
+        ..Config::default()
+    });
+    let a = world.connect();
+    let slow = world.connect_with(Limits {
+        stream_window: 4_000,
+        ..Limits::default()
+    });
+    let (_, log) = world.started(a, "web");
+    world.opened(log);
+    let fast = world.call(a, &follow("web"));
+    let stuck = world.call(slow, &follow("web"));
+    world.peers[slow].reads = false;
+    let text = "x".repeat(1_000);
+    for _ in 0..300 {
+        world.record(log, &text);
+    }
+    assert_eq!(world.stream(a, fast).len(), 300);
+    let seen = world.stream(slow, stuck).len();
+    assert!(seen < 10, "bounded by its window: {seen}");
+    // When it reads again it learns exactly what it missed.
+    world.peers[slow].reads = true;
+    let unread: usize = seen * (1_000 + 32);
+    for _ in 0..seen {
+        world.peers[slow].core.consume(stuck, unread / seen);
+    }
+    world.run();
+    let events = world.stream(slow, stuck);
+    let gap = events
+        .iter()
+        .find(|event| event.starts_with("gap"))
+        .expect("a gap");
+    let (count, next) = gap[4..].split_once(" ->").unwrap();
+    let (count, next): (u64, u64) = (count.parse().unwrap(), next.parse().unwrap());
+    let before = events
+        .iter()
+        .position(|event| event.starts_with("gap"))
+        .unwrap() as u64;
+    assert_eq!(before + count, next, "numbers add up: {gap}");
+    assert!(events.last().unwrap().starts_with("299:"));
+}
+
+#[test]
+fn a_log_that_never_appears_is_not_looked_for_for_ever() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let (_, log) = world.started(a, "quiet");
+    let mut looks = 1;
+    loop {
+        world.complete(Completion::LogMissing { log });
+        match world.host.take()[..] {
+            [] => break,
+            [HostCall::OpenLog { .. }] => looks += 1,
+            ref other => panic!("{other:?}"),
+        }
+        assert!(looks < 1_000);
+    }
+    // Somebody who asks for it makes the server look once more.
+    world.call(a, &follow("quiet"));
+    assert!(matches!(world.host.take()[..], [HostCall::OpenLog { .. }]));
+    world.complete(Completion::LogMissing { log });
+    world.call(a, &InfoRequest);
+    assert!(
+        matches!(world.host.take()[..], [HostCall::OpenLog { .. }]),
+        "input is its clock"
+    );
+    assert_eq!(world.inspect(a, "quiet").unwrap().log, LogState::Waiting);
+    // Stopped, its followers end.
+    world.stop(a, "quiet");
+    let op = world.stop_op();
+    world.complete(Completion::Stopped { op, result: Ok(()) });
+    assert!(matches!(world.host.take()[..], [HostCall::CloseLog { .. }]));
+    world.complete(Completion::LogEnded { log });
+    let ended = world.peers[a]
+        .stream
+        .values()
+        .flatten()
+        .any(|e| e.contains("was stopped"));
+    assert!(ended);
+}
+
+#[test]
+fn without_the_capabilities_there_is_no_log() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let request = world.call(
+        a,
+        &StartRequest {
+            capabilities: vec![],
+            ..spec(Some("mute"))
+        },
+    );
+    let op = world.start_op();
+    world.complete(Completion::Started {
+        op,
+        result: Ok(HostProcess(1)),
+    });
+    world.answer(a, request).unwrap();
+    assert!(world.host.take().is_empty(), "nothing to look for");
+    let request = world.call(a, &follow("mute"));
+    let error = world.answer(a, request).unwrap_err();
+    assert!(
+        error.message.contains("ChannelLifecycle and ChannelWriter"),
+        "{error}"
+    );
+}
+
+#[test]
+fn limits_are_stated() {
+    let config = Config {
+        max_connections: 2,
+        max_processes: 2,
+        max_stopped: 1,
+        ..Config::default()
+    };
+    let mut world = World::new(config);
+    let a = world.connect();
+    world.connect();
+    let third = world.connect();
+    match &world.peers[third].closed {
+        Some(CloseReason::Refused { error, .. }) => {
+            assert_eq!(error.code, ErrorCode::ResourceExhausted);
+            assert!(error.message.contains("2 clients"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    world.started(a, "one");
+    world.started(a, "two");
+    let request = world.call(a, &spec(Some("three")));
+    let error = world.answer(a, request).unwrap_err();
+    assert_eq!(
+        (error.code, error.limit),
+        (ErrorCode::ResourceExhausted, Some(2))
+    );
+    for name in ["one", "two"] {
+        world.stop(a, name);
+        let op = world.stop_op();
+        world.complete(Completion::Stopped { op, result: Ok(()) });
+        let log = match world.host.take()[..] {
+            [HostCall::CloseLog { log }] => log,
+            ref other => panic!("{other:?}"),
+        };
+        world.complete(Completion::LogEnded { log });
+    }
+    // One stopped process is kept; the one stopped first is forgotten, with its log.
+    assert!(world.inspect(a, "one").is_err());
+    assert!(world.inspect(a, "two").is_ok());
+    let request = world.call(a, &InfoRequest);
+    let info = ServerInfo::decode(&world.answer(a, request).unwrap()).unwrap();
+    assert_eq!((info.processes, info.hubs, info.starts), (1, 1, 0));
+}
+
+#[test]
+fn rings_are_bounded_together() {
+    let config = Config {
+        ring_bytes: 10_000,
+        all_rings_bytes: 15_000,
+        ..Config::default()
+    };
+    let mut world = World::new(config);
+    let a = world.connect();
+    let logs: Vec<LogId> = (0..3)
+        .map(|n| world.started(a, &format!("p{n}")).1)
+        .collect();
+    let text = "x".repeat(500);
+    for _ in 0..50 {
+        for log in &logs {
+            world.record(*log, &text);
+        }
+    }
+    let request = world.call(a, &InfoRequest);
+    let info = ServerInfo::decode(&world.answer(a, request).unwrap()).unwrap();
+    assert!(info.ring_bytes <= 15_000 + 3 * 564, "{}", info.ring_bytes);
+}
+
+#[test]
+fn hostile_bytes_end_their_connection_only() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let bad = world.connect();
+    let connection = world.peers[bad].connection;
+    world
+        .server
+        .handle_input(world.now, connection, Bytes::from_static(&[0xff; 64]));
+    world.run();
+    match &world.peers[bad].closed {
+        Some(CloseReason::Peer(error)) => assert_eq!(error.code, ErrorCode::Protocol),
+        other => panic!("{other:?}"),
+    }
+    let foreign = world.server.open(world.now, "peer");
+    world
+        .server
+        .handle_input(world.now, foreign, Bytes::from_static(b"\0"));
+    world.server.handle_eof(world.now, foreign);
+    world.started(a, "fine");
+}
+
+#[test]
+fn unknown_operations_are_unsupported() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let request = world.peers[a]
+        .core
+        .request(99, Bytes::new(), RequestOptions::default())
+        .unwrap();
+    world.run();
+    let error = world.answer(a, request).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Unsupported);
+    assert!(error.message.contains("99"));
+}
+
+#[test]
+fn a_server_with_a_clock_waits_for_a_hello_only_so_long() {
+    let mut world = World::new(Config {
+        unix_origin_ms: Some(1_700_000_000_000),
+        ..Config::default()
+    });
+    let silent = world.server.open(world.now, "peer");
+    let due = world.server.poll_timeout().unwrap();
+    assert_eq!(due, Time::from_millis(10_000));
+    world.server.handle_timeout(due);
+    assert!(
+        world.server.poll_transmit(silent, 65_536).is_some(),
+        "a word before the end"
+    );
+    assert!(world.server.is_closed(silent));
+    world.now = due;
+    let a = world.connect();
+    assert!(
+        world.peers[a]
+            .hello
+            .as_ref()
+            .unwrap()
+            .features
+            .contains(selium_remote_client_protocol::hello::Features::CLOCK)
+    );
+    let (process, _) = world.started(a, "timed");
+    let info = world.inspect(a, &ids::show(process.id)).unwrap();
+    assert_eq!(info.started_ms, Some(1_700_000_010_000));
+}
+
+#[test]
+fn a_ceiling_is_kept() {
+    let ceiling = LOGGING.into_iter().collect();
+    let mut world = World::new(Config {
+        ceiling,
+        role: "operator".into(),
+        ..Config::default()
+    });
+    let a = world.connect();
+    let mut above = spec(None);
+    above.capabilities.push(Capability::ProcessLifecycle);
+    let request = world.call(a, &above);
+    let error = world.answer(a, request).unwrap_err();
+    assert_eq!(error.code, ErrorCode::PermissionDenied);
+    assert!(error.message.contains("operator") && error.message.contains("ProcessLifecycle"));
+    world.started(a, "fine");
+}
+
+#[test]
+fn a_draining_server_refuses_new_clients() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    world.server.drain();
+    world.run();
+    let late = world.connect();
+    assert!(matches!(
+        world.peers[late].closed,
+        Some(CloseReason::Refused { .. })
+    ));
+    assert!(world.peers[a].closed.is_none());
+}

@@ -1,0 +1,179 @@
+//! The stock runtime as a child process, started the way the documentation says.
+
+use std::fs::File;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::artifacts::MODULE;
+use crate::proc::{self, Guard};
+use crate::selium::Selium;
+use crate::workdir::WorkDir;
+
+/// A guest that does not yield takes one of the host's workers; with few, two such guests stop the whole machine.
+const WORKERS: &str = "8";
+
+/// Each channel operation makes several INFO spans, which cost more than the operation.
+const LOG_FILTER: &str = "info,selium_messaging=warn";
+
+/// Starting compiles the module; a slow machine takes some seconds for it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const ANSWER_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long it may take to end when asked.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// How many lines of its log are shown when something went wrong.
+const TAIL_LINES: usize = 30;
+
+/// A running runtime; it ends with this value. Ctrl-C in a terminal reaches it as well: it stays in our process group.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    process: Guard,
+    log: PathBuf,
+    port: u16,
+}
+
+impl Runtime {
+    /// Starts it in a prepared work dir, with the server module on a free port.
+    pub(crate) fn start(binary: &Path, work: &WorkDir) -> Result<Self> {
+        let port = free_port()?;
+        let log = work.path().join("runtime.log");
+        let file = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
+        let mut command = if dies_with_parent() {
+            // Ends the runtime even when we are killed and can do nothing any more.
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "TERM"]).arg(binary);
+            command
+        } else {
+            Command::new(binary)
+        };
+        command
+            .args(["--module", &module_spec(port)])
+            // Module paths resolve only against the current directory, not against --work-dir.
+            .current_dir(work.path())
+            .env_remove("SELIUM_WORK_DIR")
+            .env_remove("SELIUM_LOG_FORMAT")
+            .env("TOKIO_WORKER_THREADS", WORKERS)
+            .env("RUST_LOG", LOG_FILTER)
+            // Its output is a file, whose end is shown when something goes wrong: no colours, and no backtrace that
+            // pushes the cause out of sight.
+            .env("NO_COLOR", "1")
+            .env("RUST_LIB_BACKTRACE", "0");
+        proc::announce(&command);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().context("share the log file")?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot run {}", binary.display()))?;
+        Ok(Self {
+            process: Guard::new(child),
+            log,
+            port,
+        })
+    }
+
+    /// The port of the control plane.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits until the server module answers the command line.
+    pub(crate) fn wait_until_it_answers(&mut self, selium: &Selium) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.process.ended()? {
+                bail!("the runtime ended ({status}); its log:\n{}", self.tail());
+            }
+            let Err(why) = selium.answers()? else {
+                return Ok(());
+            };
+            if begun.elapsed() >= ANSWER_LIMIT {
+                bail!(
+                    "the server module does not answer after {} s: {}\nthe runtime's log:\n{}",
+                    ANSWER_LIMIT.as_secs(),
+                    why.trim(),
+                    self.tail()
+                );
+            }
+            thread::sleep(ANSWER_PAUSE);
+        }
+    }
+
+    /// The end of its log.
+    pub(crate) fn tail(&self) -> String {
+        match std::fs::read(&self.log) {
+            Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), TAIL_LINES),
+            Err(error) => format!("    (cannot read {}: {error})", self.log.display()),
+        }
+    }
+
+    /// Asks it to end, and makes it end if it does not.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.process.interrupt()?;
+        // Dropping the guard kills what is still there.
+        self.process.wait_within(STOP_LIMIT)?;
+        Ok(())
+    }
+}
+
+/// The documented module line, with our port.
+fn module_spec(port: u16) -> String {
+    format!(
+        "path=modules/{MODULE};capabilities=ChannelLifecycle,ChannelReader,ChannelWriter,ProcessLifecycle,\
+         NetQuicBind,NetQuicAccept,NetQuicRead,NetQuicWrite;args=utf8:localhost,u16:{port}"
+    )
+}
+
+/// A UDP port that was free a moment ago; the runtime cannot be asked which one it took.
+fn free_port() -> Result<u16> {
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).context("no free UDP port")?;
+    Ok(socket.local_addr().context("no free UDP port")?.port())
+}
+
+/// Whether util-linux is here to tie the runtime's life to ours.
+fn dies_with_parent() -> bool {
+    proc::find("setpriv").is_some()
+        && Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "true"])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let skipped = lines.len().saturating_sub(count);
+    let lines = lines.into_iter().skip(skipped);
+    lines
+        .map(|line| format!("    {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_line_is_the_documented_one() {
+        assert_eq!(
+            module_spec(7000),
+            "path=modules/selium_remote_client_server.wasm;capabilities=ChannelLifecycle,ChannelReader,\
+             ChannelWriter,ProcessLifecycle,NetQuicBind,NetQuicAccept,NetQuicRead,NetQuicWrite;\
+             args=utf8:localhost,u16:7000"
+        );
+    }
+
+    #[test]
+    fn the_tail_is_the_end() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "    b\n    c");
+        assert_eq!(last_lines("a", 2), "    a");
+        assert_eq!(last_lines("", 2), "");
+    }
+}

@@ -1,0 +1,63 @@
+//! The test command: all tests of the workspace, the end-to-end tests included.
+//!
+//! End-to-end tests run only where `SELIUM_REMOTE_E2E` is set, because they need a machine that was set up; plain
+//! `cargo test` skips them.
+
+use std::ffi::OsString;
+use std::process::{ExitCode, ExitStatus};
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+use crate::project::Project;
+use crate::setup::Machine;
+use crate::{artifacts, proc, ui};
+
+/// Builds what the end-to-end tests need, runs all tests and returns cargo's exit code.
+pub(crate) fn run(
+    project: &Project,
+    cache: &Cache,
+    machine: &Machine,
+    cargo_args: &[OsString],
+) -> Result<ExitCode> {
+    let module = artifacts::module(project, cache, &machine.wasm)?;
+    let guests = artifacts::guests(project, cache, &machine.wasm)?;
+    let cli = artifacts::cli(project)?;
+    let status = ui::step("run all tests (a first build takes minutes)", || {
+        let mut command = proc::cargo();
+        command
+            .current_dir(&project.root)
+            .args(["test", "--workspace"])
+            .args(cargo_args)
+            .env("SELIUM_REMOTE_E2E", "1")
+            .env("SELIUM_REMOTE_RUNTIME", &machine.runtime)
+            .env("SELIUM_REMOTE_MODULE", &module)
+            .env("SELIUM_REMOTE_GUESTS", &guests)
+            .env("SELIUM_REMOTE_CLI", &cli);
+        proc::run_through(&mut command)
+    })?;
+    Ok(exit_code(status))
+}
+
+/// Cargo's own code; one that was ended by a signal has none and counts as a failure.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    match status.code() {
+        Some(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+        None => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_never_a_success() {
+        let code = |raw| exit_code(ExitStatus::from_raw(raw));
+        assert_eq!(code(0), ExitCode::SUCCESS);
+        assert_eq!(code(101 << 8), ExitCode::from(101));
+        assert_eq!(code(9), ExitCode::FAILURE);
+    }
+}
