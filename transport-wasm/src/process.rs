@@ -68,6 +68,8 @@ pub struct StartSpec {
     pub capabilities: Vec<Capability>,
     /// The arguments after the log URI.
     pub arguments: Vec<Argument>,
+    /// The types of the entrypoint's results, at most [`MAX_ARGUMENTS`]. The host compares them with the module's; nobody ever sees the values.
+    pub results: Vec<AbiParam>,
     /// The log URI, which every entrypoint gets as its first argument (empty when unset).
     pub log_uri: Option<String>,
 }
@@ -80,6 +82,7 @@ impl StartSpec {
             entrypoint: entrypoint.into(),
             capabilities: Vec::new(),
             arguments: Vec::new(),
+            results: Vec::new(),
             log_uri: None,
         }
     }
@@ -89,6 +92,7 @@ impl StartSpec {
         HostError::check("module id", self.module_id.len(), MAX_NAME)?;
         HostError::check("entrypoint", self.entrypoint.len(), MAX_NAME)?;
         HostError::check("argument count", self.arguments.len(), MAX_ARGUMENTS)?;
+        HostError::check("result count", self.results.len(), MAX_ARGUMENTS)?;
         HostError::check(
             "capability count",
             self.capabilities.len(),
@@ -121,8 +125,9 @@ impl StartSpec {
             params.push(param);
             args.push(arg);
         }
-        let entrypoint = EntrypointInvocation::new(AbiSignature::new(params, Vec::new()), args)
-            .map_err(|_| HostError::InvalidArgument)?;
+        let entrypoint =
+            EntrypointInvocation::new(AbiSignature::new(params, self.results.clone()), args)
+                .map_err(|_| HostError::InvalidArgument)?;
         Ok(selium_abi::ProcessStart {
             module_id: self.module_id.clone(),
             name: self.entrypoint.clone(),

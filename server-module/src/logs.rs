@@ -1,0 +1,147 @@
+//! Reading the logs of processes.
+//!
+//! A process's log channel can be found only after its first instructions ran, and not any more after it was stopped: it
+//! is looked for right after the start. Its channel is attached to and deleted in the end, since the runtime never frees
+//! what a process owned; deleting it also completes the read that waits.
+
+use std::rc::Rc;
+
+use selium_remote_server_core::{Completion, HostProcess, LogId};
+use selium_remote_transport_wasm::{
+    HostError,
+    channel::{Channel, ReadError, WeakReader},
+    executor, process,
+};
+
+use crate::module::{LogControl, Module};
+
+/// The largest record that is read, in bytes: as large as the ring that logs are written to.
+const MAX_RECORD: u32 = 512 * 1024;
+
+/// The longest wait between two looks for a log, in milliseconds.
+const MAX_WAIT_MS: u64 = 500;
+
+/// Looks per attempt when there is no clock to wait with: about a tenth of a second over all attempts in a row.
+const LOOKS_WITHOUT_CLOCK: u32 = 64;
+
+/// Round trips to the host without a new record after which a stopped process's log counts as read.
+const QUIET_ROUND_TRIPS: u32 = 8;
+
+/// Looks for a process's log and reads it to its end.
+pub(crate) async fn open(
+    module: Rc<Module>,
+    control: Rc<LogControl>,
+    log: LogId,
+    process: HostProcess,
+    attempt: u32,
+) {
+    let found = find(&module, &control, process, attempt).await;
+    let Some(channel) = found else {
+        module.logs.borrow_mut().remove(&log);
+        module.complete(if control.closing.get() {
+            Completion::LogEnded { log }
+        } else {
+            Completion::LogMissing { log }
+        });
+        return;
+    };
+    match channel.weak_reader().await {
+        Ok(reader) => {
+            module.complete(Completion::LogOpened { log });
+            let closer = close(Rc::clone(&control), channel, process);
+            if executor::spawn(closer).is_err() {
+                tracing::error!("too many tasks; a log's channel will not be freed");
+            }
+            read(&module, &control, log, reader).await;
+        }
+        Err(error) => tracing::warn!(%error, "a process's log cannot be read"),
+    }
+    // The closer waits for this when the log ended by itself.
+    control.closing.set(true);
+    control.closed.notify();
+    module.logs.borrow_mut().remove(&log);
+    module.complete(Completion::LogEnded { log });
+}
+
+/// One attempt to find a log's channel.
+async fn find(
+    module: &Rc<Module>,
+    control: &LogControl,
+    process: HostProcess,
+    attempt: u32,
+) -> Option<Channel> {
+    let looks = if module.clock.runs() {
+        if attempt > 0 {
+            let wait = 1u64.checked_shl(attempt).unwrap_or(MAX_WAIT_MS);
+            module.clock.sleep(wait.min(MAX_WAIT_MS)).await;
+        }
+        1
+    } else {
+        LOOKS_WITHOUT_CLOCK
+    };
+    for _ in 0..looks {
+        if control.closing.get() {
+            return None;
+        }
+        match process::log_channel(process.0).await {
+            Ok(shared) => {
+                return Channel::attach(shared)
+                    .await
+                    .inspect_err(
+                        |error| tracing::warn!(%error, "a process's log cannot be attached to"),
+                    )
+                    .ok();
+            }
+            Err(HostError::NotFound) => executor::yield_now().await,
+            Err(error) => {
+                tracing::warn!(%error, "a process's log cannot be looked up");
+                return None;
+            }
+        }
+    }
+    None
+}
+
+async fn read(module: &Rc<Module>, control: &LogControl, log: LogId, mut reader: WeakReader) {
+    loop {
+        let completion = match reader.read(MAX_RECORD).await {
+            Ok(frame) => Completion::LogRecord {
+                log,
+                bytes: frame.payload,
+            },
+            Err(ReadError::Gap) => Completion::LogLost { log },
+            Err(ReadError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "reading a process's log failed");
+                return;
+            }
+        };
+        control.reads.set(control.reads.get().wrapping_add(1));
+        module.complete(completion);
+        // One busy log must not keep the others, and the connections, waiting.
+        executor::yield_now().await;
+    }
+}
+
+/// Waits until the log is to end, lets its reader read what is left, and deletes the channel.
+async fn close(control: Rc<LogControl>, channel: Channel, process: HostProcess) {
+    while !control.closing.get() {
+        control.closed.notified().await;
+    }
+    let mut quiet = 0;
+    let mut reads = control.reads.get();
+    while quiet < QUIET_ROUND_TRIPS {
+        // Any hostcall that changes nothing will do: what the host has for the reader arrives before its answer.
+        let _ = process::log_channel(process.0).await;
+        executor::yield_now().await;
+        if control.reads.get() == reads {
+            quiet += 1;
+        } else {
+            quiet = 0;
+            reads = control.reads.get();
+        }
+    }
+    if let Err(error) = channel.delete().await {
+        tracing::debug!(%error, "a log's channel was gone already");
+    }
+}

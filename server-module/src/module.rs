@@ -1,0 +1,64 @@
+//! What all tasks of the module share: the server, and whom to wake.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
+
+use selium_remote_server_core::{Completion, ConnectionId, LogId, Server};
+use selium_remote_transport_wasm::executor::Notify;
+
+use crate::{clock::Clock, runtime::Runtime};
+
+/// The module's shared state.
+#[derive(Debug)]
+pub(crate) struct Module {
+    server: RefCell<Server>,
+    pub(crate) clock: Clock,
+    /// The writer tasks of open connections.
+    pub(crate) writers: RefCell<BTreeMap<ConnectionId, Rc<Notify>>>,
+    /// The tasks that read logs.
+    pub(crate) logs: RefCell<BTreeMap<LogId, Rc<LogControl>>>,
+}
+
+/// How the server tells a task that reads a log to end.
+#[derive(Debug, Default)]
+pub(crate) struct LogControl {
+    /// Whether it is to end.
+    pub(crate) closing: Cell<bool>,
+    /// Told when `closing` is set.
+    pub(crate) closed: Notify,
+    /// Records read so far (wrapping), by which one sees whether more come.
+    pub(crate) reads: Cell<u32>,
+}
+
+impl Module {
+    pub(crate) fn new(server: Server, clock: Clock) -> Rc<Self> {
+        Rc::new(Self {
+            server: RefCell::new(server),
+            clock,
+            writers: RefCell::new(BTreeMap::new()),
+            logs: RefCell::new(BTreeMap::new()),
+        })
+    }
+
+    /// Uses the server, then begins what it asks for and wakes the writers that have something to write.
+    pub(crate) fn with<R>(self: &Rc<Self>, work: impl FnOnce(&mut Server) -> R) -> R {
+        let mut server = self.server.borrow_mut();
+        let result = work(&mut server);
+        server.run_host(&mut Runtime { module: self });
+        let writers = self.writers.borrow();
+        while let Some(id) = server.poll_ready() {
+            if let Some(writer) = writers.get(&id) {
+                writer.notify();
+            }
+        }
+        result
+    }
+
+    /// Tells the server what came of a host call.
+    pub(crate) fn complete(self: &Rc<Self>, completion: Completion) {
+        self.with(|server| server.handle_host(self.clock.now(), completion));
+    }
+}
