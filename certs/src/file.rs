@@ -1,0 +1,129 @@
+//! Reading the files: sizes first, then kinds, then contents.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{PemObject, SectionKind},
+};
+
+use crate::{CertificateError, CertificateWarning, MAX_FILE};
+
+/// Checks that the directory is one that can be looked into.
+pub(crate) fn check_directory(path: &Path) -> Result<(), CertificateError> {
+    let directory = || path.to_owned();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(CertificateError::NotADirectory {
+            directory: directory(),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(CertificateError::DirectoryMissing {
+                directory: directory(),
+            })
+        }
+        Err(source) => Err(CertificateError::Unreadable {
+            path: directory(),
+            source,
+        }),
+    }
+}
+
+/// The certificates of a file, at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let (text, _) = read(path)?;
+    let certificates: Vec<_> = sections(path, &text)?
+        .into_iter()
+        .filter(|(kind, _)| *kind == SectionKind::Certificate)
+        .map(|(_, der)| CertificateDer::from(der))
+        .collect();
+    if certificates.is_empty() {
+        return Err(CertificateError::Nothing {
+            path: path.to_owned(),
+            expected: "certificate",
+        });
+    }
+    Ok(certificates)
+}
+
+/// The first private key of a file, and a warning when others may read it.
+pub(crate) fn private_key(
+    path: &Path,
+) -> Result<(PrivateKeyDer<'static>, Option<CertificateWarning>), CertificateError> {
+    let (text, metadata) = read(path)?;
+    let key = sections(path, &text)?
+        .into_iter()
+        .find_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
+    match key {
+        Some(key) => Ok((key, open_to_others(path, &metadata))),
+        None if contains(&text, b"ENCRYPTED") => Err(CertificateError::EncryptedKey {
+            path: path.to_owned(),
+        }),
+        None => Err(CertificateError::Nothing {
+            path: path.to_owned(),
+            expected: "private key",
+        }),
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+fn read(path: &Path) -> Result<(Vec<u8>, fs::Metadata), CertificateError> {
+    let path_of = || path.to_owned();
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => CertificateError::FileMissing { path: path_of() },
+        _ => CertificateError::Unreadable {
+            path: path_of(),
+            source,
+        },
+    };
+    // Looked at before it is opened: opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(CertificateError::NotAFile { path: path_of() });
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    let mut text = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(CertificateError::TooLarge { path: path_of() });
+    }
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(CertificateError::Empty { path: path_of() });
+    }
+    Ok((text, metadata))
+}
+
+/// All sections of a PEM file whose kinds are known, in order.
+fn sections(path: &Path, text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, CertificateError> {
+    <(SectionKind, Vec<u8>)>::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .map_err(|source| CertificateError::Pem {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+#[cfg(unix)]
+fn open_to_others(path: &Path, metadata: &fs::Metadata) -> Option<CertificateWarning> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = metadata.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| CertificateWarning::KeyOpenToOthers {
+        path: path.to_owned(),
+        mode,
+    })
+}
+
+/// Elsewhere access is not a matter of mode bits.
+#[cfg(not(unix))]
+fn open_to_others(_path: &Path, _metadata: &fs::Metadata) -> Option<CertificateWarning> {
+    None
+}

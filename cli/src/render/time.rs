@@ -1,0 +1,115 @@
+//! Times and durations as text.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const MS_PER_DAY: u64 = 86_400_000;
+
+/// Milliseconds since the Unix epoch as RFC 3339 in UTC. Any value is shown: years past 9999 get a sign in front, as
+/// ISO 8601 has it, because guests may claim any time.
+pub(crate) fn rfc3339(ms: u64) -> String {
+    let (year, month, day) = civil(ms / MS_PER_DAY);
+    let of_day = ms % MS_PER_DAY;
+    let (seconds, millis) = (of_day / 1_000, of_day % 1_000);
+    let sign = if year > 9_999 { "+" } else { "" };
+    format!(
+        "{sign}{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z",
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60,
+    )
+}
+
+/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar.
+///
+/// Years are taken to begin in March, so that the leap day is their last; 400 of them always have 146,097 days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // since 0000-03-01
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// A duration in its largest whole unit: `5s`, `12m`, `3h`, `40d`.
+pub(crate) fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7_199 => format!("{}m", seconds / 60),
+        7_200..=172_799 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Milliseconds since the Unix epoch on this machine.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long ago a time of the server was, in short. Clocks differ: a time to come is `0s`.
+pub(crate) fn age(ms: Option<u64>, now_ms: u64) -> String {
+    ms.map_or_else(
+        || "-".to_owned(),
+        |ms| short(Duration::from_millis(now_ms.saturating_sub(ms))),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(951_782_399_999), "2000-02-28T23:59:59.999Z");
+        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
+        assert_eq!(rfc3339(1_000_000_000_000), "2001-09-09T01:46:40.000Z");
+        assert_eq!(rfc3339(1_795_337_387_123), "2026-11-22T08:49:47.123Z");
+        assert_eq!(rfc3339(4_107_542_400_000), "2100-03-01T00:00:00.000Z");
+        assert_eq!(rfc3339(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+        assert_eq!(rfc3339(253_402_300_800_000), "+10000-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn any_time_is_shown() {
+        assert!(rfc3339(u64::MAX).starts_with("+584556019-"));
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut previous = civil(0);
+        for day in 1..200_000 {
+            let next = civil(day);
+            assert!(
+                next > previous && next.1 <= 12 && next.2 <= 31,
+                "{previous:?} {next:?}"
+            );
+            let carried = next.2 == 1 && (next.1 == previous.1 + 1 || next.1 == 1);
+            assert!(carried || next == (previous.0, previous.1, previous.2 + 1));
+            previous = next;
+        }
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let ages = [0, 119, 120, 7_199, 7_200, 172_799, 172_800, 86_400 * 40];
+        let shown = ages.map(|seconds| short(Duration::from_secs(seconds)));
+        assert_eq!(
+            shown,
+            ["0s", "119s", "2m", "119m", "2h", "47h", "2d", "40d"]
+        );
+        assert_eq!(age(None, 5), "-");
+        assert_eq!(age(Some(10_000), 5_000), "0s");
+        assert_eq!(age(Some(1_000), 66_000), "65s");
+    }
+}

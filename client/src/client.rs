@@ -1,0 +1,275 @@
+//! The client: one connection and what can be asked over it.
+
+use std::{sync::Arc, time::Duration, time::Instant};
+
+use bytes::Bytes;
+use selium_remote_client_protocol::{
+    fields::FieldError,
+    limits::MAX_TARGET,
+    ops::{
+        FollowRequest, FollowStarted, InfoRequest, InspectRequest, ListRequest, ProcessInfo,
+        ProcessList, ProcessRef, Request, ServerInfo, StartRequest, StopRequest, op,
+    },
+};
+
+use crate::{
+    ClientConfigBuilder, ClientError, LogOptions, LogStream, Process, Server,
+    call::{Held, Inner},
+    session::{MAX_PINGS, Manner, Outcome},
+    start::check,
+};
+
+/// The most processes that one call lists. A server that lists more does not mean it well.
+const MAX_PROCESSES: usize = 100_000;
+
+/// One connection to a server. Cheap to clone; clones share it.
+///
+/// When the last clone and everything that was made with it is dropped, the connection is closed with a goodbye in the
+/// background; [`Client::close`] also waits for it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// Decodes an answer.
+fn read<T>(
+    op: u64,
+    body: &Bytes,
+    decode: impl FnOnce(&[u8]) -> Result<T, FieldError>,
+) -> Result<T, ClientError> {
+    decode(body).map_err(|source| ClientError::Protocol {
+        operation: op::name(op),
+        source: Some(source),
+    })
+}
+
+fn check_target(target: &str) -> Result<String, ClientError> {
+    check("target", target, MAX_TARGET)?;
+    Ok(target.to_owned())
+}
+
+impl Client {
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Connects with the defaults of [`ClientConfigBuilder`].
+    ///
+    /// # Errors
+    /// As [`ClientConfigBuilder::connect`].
+    ///
+    /// # Cancel safety
+    /// As [`ClientConfigBuilder::connect`].
+    pub async fn connect() -> Result<Client, ClientError> {
+        ClientConfigBuilder::default().connect().await
+    }
+
+    /// What the server said of itself.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.inner.server
+    }
+
+    /// Whether the connection is over. Every request fails with [`ClientError::Closed`] then, which says why.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let link = &self.inner.opened.0;
+        link.with(|session, _| session.reason().is_some())
+    }
+
+    /// The server's counters.
+    ///
+    /// # Errors
+    /// As all requests: [`ClientError::Remote`], [`ClientError::Expired`], [`ClientError::Closed`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the request up.
+    pub async fn info(&self) -> Result<ServerInfo, ClientError> {
+        let body = self.ask(&InfoRequest, false).await?;
+        read(op::SERVER_INFO, &body, ServerInfo::decode)
+    }
+
+    /// The time from here through the server's module and back (PROTOCOL.md, "A connection's life").
+    ///
+    /// While a ping is on its way, more calls wait for its answer instead of sending another.
+    ///
+    /// # Errors
+    /// [`ClientError::Expired`], [`ClientError::Closed`], and [`ClientError::Exhausted`] when 1,024 calls wait.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing else.
+    pub async fn ping(&self) -> Result<Duration, ClientError> {
+        let timeout = self.inner.request_timeout;
+        let link = &self.inner.opened.0;
+        let Some(answer) = link.with(|session, now| session.ping(now, timeout)) else {
+            return Err(ClientError::Exhausted { limit: MAX_PINGS });
+        };
+        match answer.await {
+            Ok(Outcome::Answer(round_trip)) => Ok(round_trip),
+            Ok(Outcome::Expired) => Err(ClientError::Expired {
+                operation: "ping",
+                changing: false,
+                after: timeout,
+            }),
+            _ => Err(self.inner.closed(false)),
+        }
+    }
+
+    /// The processes that the server knows, in the order of their starts; stopped ones too when `all` is set.
+    ///
+    /// A long list comes in several answers: processes that start or stop in between may or may not be in it.
+    ///
+    /// # Errors
+    /// As all requests. The request timeout covers the whole list.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the request up.
+    pub async fn processes(&self, all: bool) -> Result<Vec<ProcessInfo>, ClientError> {
+        let started = Instant::now();
+        let mut processes = Vec::new();
+        let mut request = ListRequest {
+            all,
+            ..ListRequest::default()
+        };
+        loop {
+            let timeout = self.inner.request_timeout.saturating_sub(started.elapsed());
+            let manner = Manner {
+                changing: false,
+                stream: false,
+                timeout,
+            };
+            let answer = self.inner.call(&request, manner).await;
+            let (body, _) = answer.map_err(|error| match error {
+                // The time for the whole is what was configured.
+                ClientError::Expired {
+                    operation,
+                    changing,
+                    ..
+                } => {
+                    let after = self.inner.request_timeout;
+                    ClientError::Expired {
+                        operation,
+                        changing,
+                        after,
+                    }
+                }
+                error => error,
+            })?;
+            let list = read(op::PROCESS_LIST, &body, ProcessList::decode)?;
+            processes.extend(list.processes);
+            match list.next {
+                None => return Ok(processes),
+                Some(next) if next > request.cursor && processes.len() < MAX_PROCESSES => {
+                    request.cursor = next;
+                }
+                Some(_) => {
+                    let operation = op::name(op::PROCESS_LIST);
+                    return Err(ClientError::Protocol {
+                        operation,
+                        source: None,
+                    });
+                }
+            }
+        }
+    }
+
+    /// What the server knows of a process. `target` is its id (16 hexadecimal digits), a part of the id from its
+    /// beginning that no other process shares, or its name; at most 128 bytes.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such process, or more than one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the request up.
+    pub async fn inspect(&self, target: &str) -> Result<ProcessInfo, ClientError> {
+        let request = InspectRequest {
+            target: check_target(target)?,
+        };
+        let body = self.ask(&request, false).await?;
+        read(op::PROCESS_INSPECT, &body, ProcessInfo::decode)
+    }
+
+    /// The process that `target` means (as in [`Client::inspect`]).
+    ///
+    /// # Errors
+    /// As [`Client::inspect`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::inspect`].
+    pub async fn process(&self, target: &str) -> Result<Process, ClientError> {
+        let info = self.inspect(target).await?;
+        Ok(Process::of(self, ProcessRef::new(info.id, info.name)))
+    }
+
+    /// Stops the process that `target` means (as in [`Client::inspect`]) and answers which one it was. Success means
+    /// that the runtime was asked to stop it and agreed.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such process or the runtime refuses. After [`ClientError::Expired`],
+    /// and after a [`ClientError::Closed`] that says so, it may have been stopped.
+    ///
+    /// # Cancel safety
+    /// Dropping the future asks the server to give the stop up; once that has reached the runtime, it happens.
+    pub async fn stop(&self, target: &str) -> Result<Process, ClientError> {
+        let request = StopRequest {
+            target: check_target(target)?,
+        };
+        let body = self.ask(&request, true).await?;
+        let process = read(op::PROCESS_STOP, &body, ProcessRef::decode)?;
+        Ok(Process::of(self, process))
+    }
+
+    /// Closes the connection for all clones: says goodbye, and waits (for about 1 s at most) until the server has it.
+    /// Requests that are waiting fail with [`ClientError::Closed`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting only.
+    pub async fn close(self) {
+        let link = self.inner.opened.0.clone();
+        link.with(|session, _| session.close());
+        link.over().await;
+    }
+
+    pub(crate) async fn start(&self, request: &StartRequest) -> Result<Process, ClientError> {
+        let body = self.ask(request, true).await?;
+        let process = read(op::PROCESS_START, &body, ProcessRef::decode)?;
+        Ok(Process::of(self, process))
+    }
+
+    pub(crate) async fn logs(
+        &self,
+        target: &str,
+        options: LogOptions,
+    ) -> Result<LogStream, ClientError> {
+        let request: FollowRequest = options.request(check_target(target)?);
+        let (body, held) = self.call(&request, false, true).await?;
+        let started = read(op::LOG_FOLLOW, &body, FollowStarted::decode)?;
+        Ok(LogStream::new(held, &started))
+    }
+
+    async fn ask<R: Request>(&self, request: &R, changing: bool) -> Result<Bytes, ClientError> {
+        let (body, _) = self.call(request, changing, false).await?;
+        Ok(body)
+    }
+
+    async fn call<R: Request>(
+        &self,
+        request: &R,
+        changing: bool,
+        stream: bool,
+    ) -> Result<(Bytes, Held), ClientError> {
+        let timeout = self.inner.request_timeout;
+        self.inner
+            .call(
+                request,
+                Manner {
+                    changing,
+                    stream,
+                    timeout,
+                },
+            )
+            .await
+    }
+}

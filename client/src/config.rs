@@ -1,0 +1,306 @@
+//! How to connect, and connecting.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use selium_remote_certs::{CA_FILE, CertificateDirectory, CertificateError};
+use selium_remote_client_protocol::{
+    CloseReason, Limits, Time, client::ClientConfig, hello::ClientHello, limits::MAX_CHUNK,
+};
+
+use crate::{
+    Client, ClientError, Server,
+    call::{Inner, Opened, closed},
+    failure::{ConnectFailure, Place},
+    link::{Cause, DialError, Link, Phase, Target, Windows, cause, dial, unblock},
+    session::{Greeting, Session},
+};
+
+/// The domain that is connected to by default.
+pub const DEFAULT_DOMAIN: &str = "localhost";
+
+/// The UDP port that is connected to by default.
+pub const DEFAULT_PORT: u16 = 7000;
+
+/// The certificate directory that is used by default.
+pub const DEFAULT_CERTIFICATE_DIRECTORY: &str = "./certs";
+
+/// How long connecting may take by default.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request may take by default.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of the largest answer or stream message accepted by default.
+pub const DEFAULT_RESPONSE_LIMIT: usize = 1024 * 1024;
+
+/// The least response limit: one chunk, so that every error fits.
+pub const MIN_RESPONSE_LIMIT: usize = MAX_CHUNK;
+
+/// The longest timeout: a day. Longer ones count as a day.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How to connect. The default: `localhost`, port 7000, certificates in `./certs`, 10 s to connect, 30 s a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfigBuilder {
+    domain: String,
+    port: u16,
+    server_name: Option<String>,
+    certificate_directory: PathBuf,
+    response_limit: usize,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+}
+
+impl Default for ClientConfigBuilder {
+    fn default() -> Self {
+        Self {
+            domain: DEFAULT_DOMAIN.to_owned(),
+            port: DEFAULT_PORT,
+            server_name: None,
+            certificate_directory: PathBuf::from(DEFAULT_CERTIFICATE_DIRECTORY),
+            response_limit: DEFAULT_RESPONSE_LIMIT,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl ClientConfigBuilder {
+    /// The server's domain or IP address.
+    ///
+    /// The server routes connections by the domain (TLS SNI), which must be the one that its module's arguments bind.
+    /// For an IP address `localhost` is asked for; see [`ClientConfigBuilder::server_name`].
+    #[must_use]
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = domain.into();
+        self
+    }
+
+    /// The server's UDP port.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Asks the server for another name than the domain: for servers that are dialled by an address, or by a name that
+    /// they do not know of. The server's certificate must be valid for it.
+    #[must_use]
+    pub fn server_name(mut self, server_name: impl Into<String>) -> Self {
+        self.server_name = Some(server_name.into());
+        self
+    }
+
+    /// The directory with `ca.crt`, `client.crt` and `client.key`.
+    #[must_use]
+    pub fn certificate_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.certificate_directory = directory.into();
+        self
+    }
+
+    /// Bytes of the largest answer or stream message that is accepted (at least [`MIN_RESPONSE_LIMIT`]); twice as many
+    /// are held at most while such messages arrive. The server is told; one that passes it loses the connection.
+    #[must_use]
+    pub fn response_limit(mut self, bytes: usize) -> Self {
+        self.response_limit = bytes.max(MIN_RESPONSE_LIMIT);
+        self
+    }
+
+    /// How long connecting may take in all: reading the certificates, looking the domain up, shaking hands, and the
+    /// server's answer to the hello. At most [`MAX_TIMEOUT`].
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// How long each request may take. At most [`MAX_TIMEOUT`].
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// Connects (PROTOCOL.md, "A connection's life"). Success means that the server has answered: it is a control plane
+    /// that this client can talk to, and it accepts the client's certificate, if it looks at it.
+    ///
+    /// # Errors
+    /// What is wrong with the certificates, the way to the server, or the server; see [`ClientError`]. Refused
+    /// certificates are final ([`ClientError::is_auth`]), most others may pass ([`ClientError::is_retryable`]).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the attempt up.
+    pub async fn connect(self) -> Result<Client, ClientError> {
+        let origin = Instant::now();
+        let attempt = Attempt::new(&self, origin);
+        let tls = attempt.certificates().await?;
+        let wire = dial(&attempt.target, tls, Windows::default(), attempt.deadline)
+            .await
+            .map_err(|error| attempt.failed(error))?;
+
+        let deadline = Time::from_origin(self.connect_timeout);
+        let (session, greeting) = Session::new(self.protocol()?, deadline);
+        // From here on, dropping this future says goodbye.
+        let opened = Opened(wire.drive(session, origin));
+        let address = opened.0.remote_address();
+        let place = Place::new(&attempt.target, vec![address.ip()]);
+        let hello = match greeting.await.unwrap_or(Greeting::Closed) {
+            Greeting::Hello(hello) => *hello,
+            Greeting::TimedOut => return Err(attempt.no_hello(&place)),
+            Greeting::Closed => return Err(attempt.turned_away(&place, &opened.0)),
+        };
+        let server = Server::new(address, hello);
+        tracing::debug!(server = %place, software = %server.software, version = %server.version, "connected");
+        Ok(Client::new(Inner {
+            opened,
+            server,
+            request_timeout: self.request_timeout,
+        }))
+    }
+
+    fn protocol(&self) -> Result<ClientConfig, ClientError> {
+        let limits = Limits {
+            max_message: self.response_limit,
+            reassembly: self.response_limit.saturating_mul(2),
+            ..Limits::default()
+        };
+        let (mut nonce, mut session) = ([0; 16], [0; 16]);
+        getrandom::fill(&mut nonce).map_err(ClientError::Random)?;
+        getrandom::fill(&mut session).map_err(ClientError::Random)?;
+        let mut hello = ClientHello::new(nonce, session, &limits);
+        hello.software = env!("CARGO_PKG_NAME").to_owned();
+        hello.version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(ClientConfig::new(hello, limits))
+    }
+}
+
+/// One attempt to connect: what its errors have to name.
+struct Attempt {
+    target: Target,
+    directory: PathBuf,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Attempt {
+    fn new(config: &ClientConfigBuilder, origin: Instant) -> Self {
+        let target = Target::new(config.domain.as_str(), config.port);
+        Self {
+            target: match &config.server_name {
+                Some(name) => target.with_server_name(name.as_str()),
+                None => target,
+            },
+            directory: config.certificate_directory.clone(),
+            timeout: config.connect_timeout,
+            deadline: origin + config.connect_timeout,
+        }
+    }
+
+    async fn certificates(&self) -> Result<rustls::ClientConfig, ClientError> {
+        let directory = self.directory.clone();
+        let load = move || -> Result<_, CertificateError> {
+            let directory = CertificateDirectory::load(directory)?;
+            for warning in directory.warnings() {
+                tracing::warn!("{warning}");
+            }
+            directory.client_config()
+        };
+        match unblock(self.deadline, load).await {
+            Ok(Some(config)) => Ok(config?),
+            Ok(None) => Err(self.late(format!(
+                "reading the certificates in {} took too long: check the file system",
+                self.directory.display()
+            ))),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn late(&self, what: String) -> ClientError {
+        ClientError::Timeout {
+            what,
+            after: self.timeout,
+        }
+    }
+
+    fn ca(&self) -> PathBuf {
+        Path::new(&self.directory).join(CA_FILE)
+    }
+
+    fn not_connected(
+        &self,
+        place: &Place,
+        cause: Cause,
+        source: Option<crate::link::ConnectionError>,
+    ) -> ClientError {
+        let failure = ConnectFailure::new(place, &self.ca(), self.timeout, cause, source);
+        ClientError::Connect(Box::new(failure))
+    }
+
+    /// Translates what the transport says.
+    fn failed(&self, error: DialError) -> ClientError {
+        let at = |addresses| Place::new(&self.target, addresses);
+        let unresolved = |source: Option<io::Error>| ClientError::Resolve {
+            target: self.target.to_string(),
+            source,
+        };
+        let tls = |source| ClientError::Tls {
+            server_name: self.target.server_name().to_owned(),
+            source,
+        };
+        match error {
+            DialError::NoRuntime => ClientError::NoRuntime,
+            DialError::Resolve(source) => unresolved(Some(source)),
+            DialError::NoAddress => unresolved(None),
+            DialError::Tls(source) => tls(source.into()),
+            DialError::Endpoint(source) => ClientError::Endpoint(source),
+            DialError::Connect(source) => tls(source.into()),
+            DialError::Connection { address, source } => {
+                self.not_connected(&at(vec![address]), cause(&source), Some(source))
+            }
+            DialError::Timeout { phase: Phase::Resolve, .. } => self.late(format!(
+                "looking up {} took too long: check the name service of this machine",
+                self.target
+            )),
+            DialError::Timeout { phase: Phase::Stream, addresses } => self.late(format!(
+                "{} accepted the connection but lets no stream be opened: another service may have this port",
+                at(addresses)
+            )),
+            DialError::Timeout { addresses, .. } => {
+                self.not_connected(&at(addresses), Cause::NoAnswer, None)
+            }
+            // What a later transport may add.
+            _ => self.not_connected(&at(Vec::new()), Cause::Other, None),
+        }
+    }
+
+    fn no_hello(&self, place: &Place) -> ClientError {
+        self.late(format!(
+            "{place} accepted the connection but did not answer the hello: its remote-client module is not running, \
+             hangs, or has all its waiting accepts taken; look into the log of its runtime"
+        ))
+    }
+
+    /// Why the connection ended before the server's hello came. With TLS 1.3 the server judges the client's certificate
+    /// after the handshake, so that its refusal shows here.
+    fn turned_away(&self, place: &Place, link: &Link<Session>) -> ClientError {
+        let server = place.to_string();
+        match link.with(|session, _| session.reason().cloned()) {
+            Some(CloseReason::Legacy) => ClientError::Legacy { server },
+            Some(CloseReason::Foreign) => ClientError::NotSelium { server },
+            Some(CloseReason::Refused { versions, error }) => ClientError::Refused {
+                server,
+                versions,
+                error: Box::new(error),
+            },
+            Some(CloseReason::Lost) => {
+                let loss = link.loss();
+                self.not_connected(place, loss.as_ref().map_or(Cause::Closed, cause), loss)
+            }
+            _ => closed(link, false),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What can go wrong.
+
+use std::{io, time::Duration};
+
+use selium_remote_certs::CertificateError;
+use selium_remote_client_protocol::{ErrorCode, RemoteError, fields::FieldError};
+use thiserror::Error;
+
+use crate::{
+    failure::{Closed, ConnectFailure, OUTCOME_UNKNOWN, Seconds},
+    link::Cause,
+};
+
+/// An argument that no server would accept; nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("invalid {field}: {problem}")]
+#[non_exhaustive]
+pub struct InvalidArgument {
+    /// Which argument.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The limit that was passed, where there is one: bytes of texts and buffers, numbers of arguments.
+    pub limit: Option<usize>,
+}
+
+/// What went wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The certificate directory cannot be used.
+    Certificate,
+    /// The domain could not be looked up.
+    Resolve,
+    /// This machine or program cannot connect at all.
+    Local,
+    /// The server was not reached, or did not answer in time.
+    Unreachable,
+    /// One side does not accept the other's certificate.
+    Authentication,
+    /// The other side is no server that this client can talk to.
+    Incompatible,
+    /// The server refuses this client.
+    Refused,
+    /// The connection is over.
+    Closed,
+    /// The server answered a request with an error.
+    Remote,
+    /// An argument is wrong; nothing was sent.
+    InvalidArgument,
+    /// A request was not answered in time.
+    Expired,
+    /// The server's answer cannot be read.
+    Protocol,
+    /// Too much is going on; nothing was sent.
+    Exhausted,
+}
+
+/// What went wrong. The text says what, why, and what to do next.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The certificate directory cannot be used. The text names the path, the files that are expected and the command
+    /// that makes them.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The domain could not be looked up.
+    #[error("cannot look up {target}: check the domain and the name service of this machine")]
+    Resolve {
+        /// Domain and port.
+        target: String,
+        /// Why; nothing when the name has no address.
+        source: Option<io::Error>,
+    },
+    /// No local UDP socket could be opened.
+    #[error("cannot open a UDP socket: check the limits and the network of this machine")]
+    Endpoint(#[source] io::Error),
+    /// The TLS configuration cannot be used, or the domain is no name that can be asked for.
+    #[error(
+        "cannot set up TLS for the name `{server_name}`: check the domain, it must be a valid DNS name"
+    )]
+    Tls {
+        /// The name that was to be asked for.
+        server_name: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no tokio runtime around the call.
+    #[error("the client has to be used within a tokio runtime (with I/O and time enabled)")]
+    NoRuntime,
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers")]
+    Random(#[source] getrandom::Error),
+    /// The server was not reached, or one side does not accept the other.
+    #[error(transparent)]
+    Connect(Box<ConnectFailure>),
+    /// Connecting took too long.
+    #[error("{what} (within {})", Seconds(*after))]
+    Timeout {
+        /// What was being done, and what may lie behind it.
+        what: String,
+        /// The whole time that connecting may take.
+        after: Duration,
+    },
+    /// The server is one of version 0.3.3.
+    #[error(
+        "the server at {server} is a remote-client module of version 0.3.3, whose protocol is another one: \
+         update the module in its runtime"
+    )]
+    Legacy {
+        /// The server.
+        server: String,
+    },
+    /// Another service answers.
+    #[error(
+        "{server} is not a Selium control plane, its bytes are of another protocol: check domain and port"
+    )]
+    NotSelium {
+        /// The server.
+        server: String,
+    },
+    /// The server refuses this client.
+    #[error("{server} refuses this client: {error}")]
+    Refused {
+        /// The server.
+        server: String,
+        /// Lowest and highest version of the protocol that the server speaks.
+        versions: (u16, u16),
+        /// Why.
+        error: Box<RemoteError>,
+    },
+    /// The connection is over. [`Closed::changing`] tells whether the outcome of a request is unknown.
+    #[error(transparent)]
+    Closed(Box<Closed>),
+    /// The server is shutting down, it finishes what runs and takes nothing new. Nothing was sent.
+    #[error("the server is shutting down and takes no new requests: connect again when it is back")]
+    Draining,
+    /// The server answered with an error.
+    #[error("{error}")]
+    Remote {
+        /// Its error.
+        error: Box<RemoteError>,
+        /// What was asked of it.
+        operation: &'static str,
+        /// The request's id on this connection.
+        request: u64,
+    },
+    /// An argument is wrong; nothing was sent.
+    #[error(transparent)]
+    InvalidArgument(#[from] InvalidArgument),
+    /// A request was not answered in time.
+    #[error(
+        "no answer to `{operation}` within {}{}", Seconds(*after),
+        if *changing { format!("; {OUTCOME_UNKNOWN}") }
+        else { ": the server is busy or hangs; try again, or allow more time".to_owned() }
+    )]
+    Expired {
+        /// What was asked of the server.
+        operation: &'static str,
+        /// Whether the request changes something: its outcome is unknown then.
+        changing: bool,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The server's answer cannot be read.
+    #[error(
+        "the server's answer to `{operation}` cannot be read: update the older of client and server"
+    )]
+    Protocol {
+        /// What was asked of it.
+        operation: &'static str,
+        /// Where it cannot be read; nothing when it is its meaning that makes no sense.
+        source: Option<FieldError>,
+    },
+    /// Too many requests are in flight; nothing was sent.
+    #[error(
+        "{limit} requests are in flight on this connection, which is the limit: wait for some of them"
+    )]
+    Exhausted {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many bytes of requests wait for their answers (786,432 may); nothing was sent.
+    #[error(
+        "requests of {limit} bytes may wait for answers on this connection, and this one would pass that: wait for \
+         some of them"
+    )]
+    Busy {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The connection has no ids left for requests; nothing was sent.
+    #[error("this connection has made as many requests as one can: connect again")]
+    IdsExhausted,
+}
+
+impl ClientError {
+    /// What kind of error it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            ClientError::Certificate(_) => ErrorKind::Certificate,
+            ClientError::Resolve { .. } => ErrorKind::Resolve,
+            ClientError::Endpoint(_)
+            | ClientError::Tls { .. }
+            | ClientError::NoRuntime
+            | ClientError::Random(_) => ErrorKind::Local,
+            ClientError::Connect(failure) => match failure.cause {
+                _ if failure.is_auth() => ErrorKind::Authentication,
+                Cause::ApplicationProtocol | Cause::Version => ErrorKind::Incompatible,
+                Cause::UnknownName | Cause::Refused => ErrorKind::Refused,
+                _ => ErrorKind::Unreachable,
+            },
+            ClientError::Timeout { .. } => ErrorKind::Unreachable,
+            ClientError::Legacy { .. } | ClientError::NotSelium { .. } => ErrorKind::Incompatible,
+            ClientError::Refused { .. } => ErrorKind::Refused,
+            ClientError::Closed(_) | ClientError::Draining => ErrorKind::Closed,
+            ClientError::Remote { .. } => ErrorKind::Remote,
+            ClientError::InvalidArgument(_) => ErrorKind::InvalidArgument,
+            ClientError::Expired { .. } => ErrorKind::Expired,
+            ClientError::Protocol { .. } => ErrorKind::Protocol,
+            ClientError::Exhausted { .. }
+            | ClientError::Busy { .. }
+            | ClientError::IdsExhausted => ErrorKind::Exhausted,
+        }
+    }
+
+    /// The server's error code, when it is the server's error.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            ClientError::Remote { error, .. } | ClientError::Refused { error, .. } => {
+                Some(error.code)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether something took too long, here or on the server.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            ClientError::Timeout { .. } | ClientError::Expired { .. } => true,
+            ClientError::Connect(failure) => failure.cause == Cause::NoAnswer,
+            _ => self.code() == Some(ErrorCode::DeadlineExceeded),
+        }
+    }
+
+    /// Whether it is about who this client is, who the server is, or what this client may do. Trying again does not
+    /// help.
+    #[must_use]
+    pub fn is_auth(&self) -> bool {
+        match self {
+            ClientError::Certificate(_) => true,
+            ClientError::Connect(failure) => failure.is_auth(),
+            _ => matches!(
+                self.code(),
+                Some(ErrorCode::Unauthenticated | ErrorCode::PermissionDenied)
+            ),
+        }
+    }
+
+    /// Whether the same call may simply be made again (after [`ErrorKind::Closed`]: on a new connection) and may
+    /// succeed then. Never so when the outcome is unknown.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            ClientError::Timeout { .. }
+            | ClientError::Draining
+            | ClientError::Exhausted { .. }
+            | ClientError::Busy { .. }
+            | ClientError::IdsExhausted => true,
+            ClientError::Connect(failure) => matches!(
+                failure.cause,
+                Cause::NoAnswer | Cause::Refused | Cause::Closed | Cause::Reset
+            ),
+            ClientError::Closed(closed) => !closed.changing,
+            ClientError::Expired { changing, .. } => !changing,
+            _ => matches!(
+                self.code(),
+                Some(ErrorCode::Unavailable | ErrorCode::ResourceExhausted)
+            ),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Logs of processes, as streams.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_core::{FusedStream, Stream};
+use selium_remote_client_protocol::{
+    ErrorCode, RemoteError,
+    log_record::{LogRecord, LogRecordError},
+    ops::{FollowRequest, FollowStarted, LogState, op},
+};
+
+use crate::{ClientError, ProcessId, call::Held, session::Arrival};
+
+/// Which part of a log is wanted. The default: all records that the server retains, then new ones as they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    tail: Option<u64>,
+    since: Option<u64>,
+    no_follow: bool,
+}
+
+impl LogOptions {
+    /// The default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Of the retained records only the last ones, so many at most.
+    #[must_use]
+    pub fn tail(mut self, records: u64) -> Self {
+        self.tail = Some(records);
+        self
+    }
+
+    /// Only records with this sequence number or a later one. [`LogStream::position`] is the number to go on with
+    /// after a connection was lost: nothing comes twice then, and what is missing is told.
+    #[must_use]
+    pub fn since(mut self, sequence: u64) -> Self {
+        self.since = Some(sequence);
+        self
+    }
+
+    /// Whether to wait for new records behind the retained ones (the default), or to end there.
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.no_follow = !follow;
+        self
+    }
+
+    pub(crate) fn request(self, target: String) -> FollowRequest {
+        FollowRequest {
+            target,
+            tail: self.tail,
+            since: self.since,
+            no_follow: self.no_follow,
+        }
+    }
+}
+
+/// What a log has next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogItem {
+    /// A record.
+    Record {
+        /// Its number in the log, counted by the server from 0.
+        sequence: u64,
+        /// The record.
+        record: LogRecord,
+    },
+    /// Something that is no log record: the guest wrote it, or the runtime tore it.
+    Unreadable {
+        /// Its number in the log.
+        sequence: u64,
+        /// What is wrong.
+        error: LogRecordError,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// Records are missing here.
+    Gap {
+        /// The number of the next record.
+        next: u64,
+        /// How many are missing, where that is known: the server counts what it dropped itself, not what the runtime
+        /// did.
+        count: Option<u64>,
+    },
+}
+
+/// A process's log: a stream of [`LogItem`]s (PROTOCOL.md, "Operations" and "Credit").
+///
+/// It ends (`None`) when everything that was asked for has come: the records retained, without
+/// [`LogOptions::follow`]; otherwise when the log has ended or the process was stopped. [`LogStream::end_reason`] tells
+/// which. Everything else is an error, after which it is over too: [`ClientError::Closed`] when the connection is lost,
+/// [`ClientError::Remote`] when the server gives up.
+///
+/// What arrives is held until it is read, 64 KiB at most (one record may be larger); the server waits meanwhile and
+/// drops the oldest records when it has to, which a [`LogItem::Gap`] tells. Dropping the stream ends it on the server.
+pub struct LogStream {
+    held: Held,
+    process: ProcessId,
+    first: u64,
+    next: u64,
+    state: LogState,
+    position: u64,
+    end: Option<Option<String>>,
+}
+
+impl fmt::Debug for LogStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogStream")
+            .field("process", &self.process)
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogStream {
+    pub(crate) fn new(held: Held, started: &FollowStarted) -> Self {
+        Self {
+            held,
+            process: ProcessId(started.process.id),
+            first: started.first,
+            next: started.next,
+            state: started.log,
+            position: started.first,
+            end: None,
+        }
+    }
+
+    /// The process whose log it is.
+    #[must_use]
+    pub fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    /// The first sequence number that the server still had when the stream began.
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.first
+    }
+
+    /// The sequence number that the next new record was to get when the stream began: records before it are old ones.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    /// What the server knew of the log when the stream began.
+    #[must_use]
+    pub fn log_state(&self) -> LogState {
+        self.state
+    }
+
+    /// The sequence number behind what was read: what to give to [`LogOptions::since`] to go on here.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Why the stream ended, once it has, if the server told; for example "the process was stopped".
+    #[must_use]
+    pub fn end_reason(&self) -> Option<&str> {
+        self.end.as_ref()?.as_deref()
+    }
+
+    /// The next item, for programs without a stream library.
+    ///
+    /// # Errors
+    /// As the stream.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<LogItem, ClientError>> {
+        poll_fn(|cx| self.poll_item(cx)).await
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<LogItem, ClientError>>> {
+        if self.end.is_some() {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(arrival) = self.held.poll_arrival(cx) else {
+            return Poll::Pending;
+        };
+        Poll::Ready(match arrival {
+            Arrival::Message { seq, payload } => {
+                self.position = seq.saturating_add(1);
+                let bytes = payload.into_bytes();
+                Some(Ok(match LogRecord::decode(&bytes) {
+                    Ok(record) => LogItem::Record {
+                        sequence: seq,
+                        record,
+                    },
+                    Err(error) => LogItem::Unreadable {
+                        sequence: seq,
+                        error,
+                        bytes,
+                    },
+                }))
+            }
+            Arrival::Gap { next, count } => {
+                self.position = next;
+                Some(Ok(LogItem::Gap { next, count }))
+            }
+            Arrival::End(error) => self.ended(error).map(Err),
+            Arrival::Closed => {
+                self.end = Some(None);
+                Some(Err(self.held.closed()))
+            }
+        })
+    }
+
+    /// "Cancelled" and "unavailable" are how a server says that there is nothing more to come; other codes are faults.
+    fn ended(&mut self, error: Option<RemoteError>) -> Option<ClientError> {
+        let message = error.as_ref().map(|error| error.message.clone());
+        self.end = Some(message.filter(|message| !message.is_empty()));
+        let error = error?;
+        match error.code {
+            ErrorCode::Cancelled | ErrorCode::Unavailable => None,
+            _ => Some(ClientError::Remote {
+                error: Box::new(error),
+                operation: op::name(op::LOG_FOLLOW),
+                request: self.held.id().get(),
+            }),
+        }
+    }
+}
+
+impl Stream for LogStream {
+    type Item = Result<LogItem, ClientError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_item(cx)
+    }
+}
+
+impl FusedStream for LogStream {
+    fn is_terminated(&self) -> bool {
+        self.end.is_some()
+    }
+}

@@ -1,0 +1,417 @@
+//! The machine that the transport drives: the protocol core, and who waits for what (PROTOCOL.md, "Requests").
+//!
+//! ```text
+//!   call -------> pending --- answer, expiry, close ---> (gone)
+//!                    |  \____ its future is dropped ____/^
+//!                    v answer that opens a stream        |
+//!                 inflow --- end was read, dropped ------'
+//! ```
+//!
+//! An entry goes on every way out, so that nothing piles up. What an inflow holds is bounded by the stream's credit,
+//! which returns when a message is taken out.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use selium_remote_client_protocol::{
+    CloseReason, Payload, RemoteError, RequestId, Time, Transmit,
+    client::{
+        ClientConfig, ClientConnection, ClientEvent, RequestError, RequestOptions, StreamKind,
+    },
+    hello::ServerHello,
+    ops::{Common, Request},
+};
+
+use crate::link::Machine;
+
+/// The most callers that wait for one ping's answer.
+pub(crate) const MAX_PINGS: usize = 1_024;
+
+/// The most bytes of requests that wait for their answers. The core closes a connection whose queue of control bytes
+/// passes 1 MiB, because the other side does not read then; a caller with many long requests is told before that.
+pub(crate) const MAX_WAITING_BYTES: usize = 768 * 1024;
+
+/// The longest time that is told to the server, in milliseconds (49 days).
+const MAX_DEADLINE_MS: u64 = u32::MAX as u64;
+
+/// What became of the hello.
+#[derive(Debug)]
+pub(crate) enum Greeting {
+    /// The server's.
+    Hello(Box<ServerHello>),
+    /// The deadline passed.
+    TimedOut,
+    /// The connection is over; [`Session::reason`] tells why.
+    Closed,
+}
+
+/// What became of a request or a ping.
+#[derive(Debug)]
+pub(crate) enum Outcome<T> {
+    /// It was answered.
+    Answer(T),
+    /// The server answered with an error.
+    Error(RemoteError),
+    /// Its deadline passed.
+    Expired,
+    /// The connection is over; [`Session::reason`] tells why.
+    Closed,
+}
+
+/// How a request is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// Whether it changes something, so that it carries a token.
+    pub(crate) changing: bool,
+    /// Whether it opens a stream from the server.
+    pub(crate) stream: bool,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+}
+
+/// What arrived on a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Message { seq: u64, payload: Payload },
+    Gap { next: u64, count: Option<u64> },
+    End(Option<RemoteError>),
+    Closed,
+}
+
+/// Why a request was not sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unsent {
+    /// The core does not take it.
+    Core(RequestError),
+    /// It and those that wait are longer than [`MAX_WAITING_BYTES`].
+    Busy,
+}
+
+#[derive(Debug)]
+struct Pending {
+    stream: bool,
+    bytes: usize,
+    waiter: oneshot::Sender<Outcome<Bytes>>,
+}
+
+#[derive(Debug, Default)]
+struct Inflow {
+    arrivals: VecDeque<(Arrival, usize)>,
+    end: Option<Arrival>,
+    waker: Option<Waker>,
+}
+
+impl Inflow {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Ping {
+    deadline: Time,
+    waiter: oneshot::Sender<Outcome<Duration>>,
+}
+
+/// One connection with everybody who waits for something of it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    core: ClientConnection,
+    greeting: Option<(Time, oneshot::Sender<Greeting>)>,
+    pending: BTreeMap<RequestId, Pending>,
+    /// Bytes of the requests in `pending`.
+    waiting_bytes: usize,
+    inflows: BTreeMap<RequestId, Inflow>,
+    pings: Vec<Ping>,
+    sequence: u64,
+    reason: Option<CloseReason>,
+}
+
+impl Session {
+    /// A session whose hello has to be answered before `deadline`.
+    pub(crate) fn new(config: ClientConfig, deadline: Time) -> (Self, oneshot::Receiver<Greeting>) {
+        let (waiter, greeting) = oneshot::channel();
+        let session = Self {
+            core: ClientConnection::new(config),
+            greeting: Some((deadline, waiter)),
+            pending: BTreeMap::new(),
+            waiting_bytes: 0,
+            inflows: BTreeMap::new(),
+            pings: Vec::new(),
+            sequence: 0,
+            reason: None,
+        };
+        (session, greeting)
+    }
+
+    /// Why the connection is over, once it is.
+    pub(crate) fn reason(&self) -> Option<&CloseReason> {
+        self.reason.as_ref()
+    }
+
+    /// Sends a request. A changing one takes the next number of the session, also when it is not sent.
+    pub(crate) fn call<R: Request>(
+        &mut self,
+        now: Time,
+        request: &R,
+        manner: Manner,
+    ) -> Result<(RequestId, oneshot::Receiver<Outcome<Bytes>>), Unsent> {
+        let token = manner.changing.then(|| {
+            self.sequence += 1;
+            self.sequence
+        });
+        let deadline_ms = u64::try_from(manner.timeout.as_millis()).unwrap_or(u64::MAX);
+        let common = Common {
+            token,
+            retry: false,
+            deadline_ms: Some(deadline_ms.min(MAX_DEADLINE_MS)),
+        };
+        let options = RequestOptions {
+            stream: match manner.stream {
+                true => StreamKind::ToClient,
+                false => StreamKind::None,
+            },
+            deadline: Some(now.saturating_add(manner.timeout)),
+        };
+        let body = request.encode(&common);
+        let bytes = body.len();
+        if self.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
+            return Err(Unsent::Busy);
+        }
+        let id = self
+            .core
+            .request(R::OP, body, options)
+            .map_err(Unsent::Core)?;
+        let (waiter, answer) = oneshot::channel();
+        let stream = manner.stream;
+        self.waiting_bytes += bytes;
+        self.pending.insert(
+            id,
+            Pending {
+                stream,
+                bytes,
+                waiter,
+            },
+        );
+        self.settle();
+        Ok((id, answer))
+    }
+
+    /// Gives a request or a stream up, whatever became of it.
+    pub(crate) fn abandon(&mut self, id: RequestId) {
+        let waited = self.take_pending(id).is_some();
+        let flowed = self.inflows.remove(&id).is_some();
+        if (waited || flowed) && !self.core.is_closed() {
+            self.core.abandon(id);
+        }
+        self.settle();
+    }
+
+    /// Pings the server; `None` when as many callers wait as may.
+    pub(crate) fn ping(
+        &mut self,
+        now: Time,
+        timeout: Duration,
+    ) -> Option<oneshot::Receiver<Outcome<Duration>>> {
+        let (waiter, answer) = oneshot::channel();
+        if self.core.is_closed() {
+            let _ = waiter.send(Outcome::Closed);
+            return Some(answer);
+        }
+        self.pings.retain(|ping| !ping.waiter.is_canceled());
+        if self.pings.len() >= MAX_PINGS {
+            return None;
+        }
+        let deadline = now.saturating_add(timeout);
+        self.pings.push(Ping { deadline, waiter });
+        self.core.ping(now);
+        self.settle();
+        Some(answer)
+    }
+
+    /// Takes what arrived next on a stream and gives its credit back. The end is answered for ever.
+    pub(crate) fn poll_arrival(&mut self, id: RequestId, cx: &mut Context<'_>) -> Poll<Arrival> {
+        let Some(inflow) = self.inflows.get_mut(&id) else {
+            return Poll::Ready(Arrival::Closed);
+        };
+        if let Some((arrival, cost)) = inflow.arrivals.pop_front() {
+            self.core.consume(id, cost);
+            self.settle();
+            return Poll::Ready(arrival);
+        }
+        if inflow.end.is_some() {
+            let end = self.inflows.remove(&id).and_then(|inflow| inflow.end);
+            return Poll::Ready(end.unwrap_or(Arrival::Closed));
+        }
+        inflow.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Closes the connection with a goodbye.
+    pub(crate) fn close(&mut self) {
+        self.core.close();
+        self.settle();
+    }
+
+    /// Hands out what the core has to tell.
+    fn settle(&mut self) {
+        while let Some(event) = self.core.poll_event() {
+            self.event(event);
+        }
+    }
+
+    fn event(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Connected(hello) => {
+                if let Some((_, waiter)) = self.greeting.take() {
+                    let _ = waiter.send(Greeting::Hello(Box::new(hello)));
+                }
+            }
+            ClientEvent::Response { id, result } => self.response(id, result),
+            ClientEvent::Expired { id } => {
+                if let Some(pending) = self.take_pending(id) {
+                    let _ = pending.waiter.send(Outcome::Expired);
+                }
+            }
+            ClientEvent::Message {
+                id,
+                seq,
+                payload,
+                cost,
+            } => {
+                self.arrive(id, Arrival::Message { seq, payload }, cost);
+            }
+            ClientEvent::Gap {
+                id,
+                next,
+                count,
+                cost,
+            } => {
+                self.arrive(id, Arrival::Gap { next, count }, cost);
+            }
+            ClientEvent::Ended { id, error } => {
+                if let Some(inflow) = self.inflows.get_mut(&id) {
+                    inflow.end = Some(Arrival::End(error));
+                    inflow.wake();
+                }
+            }
+            ClientEvent::Pong { round_trip } => {
+                for ping in self.pings.drain(..) {
+                    let _ = ping.waiter.send(Outcome::Answer(round_trip));
+                }
+            }
+            ClientEvent::Closed(reason) => self.closed(reason),
+            // Nothing is published here, and the next request hears of the draining.
+            _ => {}
+        }
+    }
+
+    fn take_pending(&mut self, id: RequestId) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(pending.bytes);
+        Some(pending)
+    }
+
+    fn response(&mut self, id: RequestId, result: Result<Bytes, RemoteError>) {
+        let Some(Pending { stream, waiter, .. }) = self.take_pending(id) else {
+            return;
+        };
+        let outcome = match result {
+            Ok(body) => {
+                if stream {
+                    self.inflows.insert(id, Inflow::default());
+                }
+                Outcome::Answer(body)
+            }
+            Err(error) => Outcome::Error(error),
+        };
+        // Nobody waits any more? Then the waiter's drop abandons the stream in a moment.
+        let _ = waiter.send(outcome);
+    }
+
+    fn arrive(&mut self, id: RequestId, arrival: Arrival, cost: usize) {
+        match self.inflows.get_mut(&id) {
+            Some(inflow) => {
+                inflow.arrivals.push_back((arrival, cost));
+                inflow.wake();
+            }
+            None => self.core.consume(id, cost),
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        tracing::debug!(%reason, "connection closed");
+        self.reason = Some(reason);
+        if let Some((_, waiter)) = self.greeting.take() {
+            let _ = waiter.send(Greeting::Closed);
+        }
+        self.waiting_bytes = 0;
+        for pending in std::mem::take(&mut self.pending).into_values() {
+            let _ = pending.waiter.send(Outcome::Closed);
+        }
+        for ping in self.pings.drain(..) {
+            let _ = ping.waiter.send(Outcome::Closed);
+        }
+        for inflow in self.inflows.values_mut() {
+            inflow.end.get_or_insert(Arrival::Closed);
+            inflow.wake();
+        }
+    }
+
+    fn expire(&mut self, now: Time) {
+        for ping in self.pings.extract_if(.., |ping| ping.deadline <= now) {
+            let _ = ping.waiter.send(Outcome::Expired);
+        }
+        if self
+            .greeting
+            .as_ref()
+            .is_some_and(|(deadline, _)| *deadline <= now)
+            && let Some((_, waiter)) = self.greeting.take()
+        {
+            let _ = waiter.send(Greeting::TimedOut);
+            self.core.close();
+        }
+    }
+}
+
+impl Machine for Session {
+    fn handle_input(&mut self, now: Time, bytes: Bytes) {
+        self.core.handle_input(now, bytes);
+        self.settle();
+    }
+
+    fn handle_eof(&mut self, now: Time) {
+        self.core.handle_eof(now);
+        self.settle();
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.core.handle_timeout(now);
+        self.expire(now);
+        self.settle();
+    }
+
+    fn poll_transmit(&mut self, max: usize) -> Option<Transmit> {
+        self.core.poll_transmit(max)
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        let greeting = self.greeting.as_ref().map(|(deadline, _)| *deadline);
+        let pings = self.pings.iter().map(|ping| ping.deadline);
+        pings.chain(greeting).chain(self.core.poll_timeout()).min()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

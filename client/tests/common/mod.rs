@@ -1,0 +1,266 @@
+//! A server for tests: the core's own server machine over a quinn endpoint on 127.0.0.1, played by hand.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{future::Future, sync::Arc, time::Duration, time::Instant};
+
+use quinn::{Endpoint, RecvStream, SendStream, crypto::rustls::QuicServerConfig};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::{ResolvesServerCertUsingSni, WebPkiClientVerifier},
+    sign::CertifiedKey,
+};
+use selium_remote_client::{Client, ClientConfigBuilder, ClientError};
+use selium_remote_client_protocol::{
+    Limits, RequestId, Time,
+    hello::{Features, ServerHello},
+    limits::MAX_WRITE,
+    server::{ServerConnection, ServerEvent},
+};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it happens soon")
+}
+
+/// A certificate authority.
+pub(crate) struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Ca {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+        }
+    }
+
+    fn leaf(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// A directory with a client certificate of this CA that trusts `servers`.
+    pub(crate) fn client_directory(&self, servers: &Ca) -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = self.leaf("client");
+        for (name, text) in [
+            ("ca.crt", servers.issuer.pem()),
+            ("client.crt", certificate.pem()),
+            ("client.key", key.serialize_pem()),
+        ] {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        directory
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    /// TLS as the runtime offers it: the certificate is chosen by the name, no ALPN.
+    fn server_tls(&self, name: &str, clients: Option<&Ca>) -> ServerConfig {
+        let (certificate, key) = self.leaf(name);
+        let der: CertificateDer<'static> = certificate.der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let certified = CertifiedKey::from_der(vec![der], key, &provider).unwrap();
+        let mut by_name = ResolvesServerCertUsingSni::new();
+        by_name.add(name, certified).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap();
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(ca) => builder.with_client_cert_verifier(
+                WebPkiClientVerifier::builder_with_provider(ca.roots(), provider)
+                    .build()
+                    .unwrap(),
+            ),
+        };
+        builder.with_cert_resolver(Arc::new(by_name))
+    }
+}
+
+/// A listening server.
+pub(crate) struct Server {
+    pub(crate) endpoint: Endpoint,
+    config: quinn::ServerConfig,
+    pub(crate) directory: TempDir,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        let ca = Ca::new("ca");
+        Self::with(&ca, "localhost", None, &[], ca.client_directory(&ca))
+    }
+
+    pub(crate) fn with(
+        ca: &Ca,
+        name: &str,
+        clients: Option<&Ca>,
+        alpn: &[&[u8]],
+        directory: TempDir,
+    ) -> Self {
+        let mut tls = ca.server_tls(name, clients);
+        tls.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let crypto = Arc::new(QuicServerConfig::try_from(tls).unwrap());
+        let config = quinn::ServerConfig::with_crypto(crypto);
+        let endpoint = Endpoint::server(config.clone(), ([127, 0, 0, 1], 0).into()).unwrap();
+        Self {
+            endpoint,
+            config,
+            directory,
+        }
+    }
+
+    /// Uses another transport configuration for the connections to come.
+    pub(crate) fn set_transport(&self, transport: quinn::TransportConfig) {
+        let mut config = self.config.clone();
+        config.transport_config(Arc::new(transport));
+        self.endpoint.set_server_config(Some(config));
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.endpoint.local_addr().unwrap().port()
+    }
+
+    pub(crate) fn config(&self) -> ClientConfigBuilder {
+        ClientConfigBuilder::default()
+            .port(self.port())
+            .certificate_directory(self.directory.path())
+    }
+
+    /// The next connection with its stream.
+    pub(crate) async fn accept(&self) -> (quinn::Connection, SendStream, RecvStream) {
+        let connection = self.endpoint.accept().await.unwrap().await.unwrap();
+        let (send, recv) = connection.accept_bi().await.unwrap();
+        (connection, send, recv)
+    }
+
+    /// The next connection, on which the hello is answered and everything else is up to the test.
+    pub(crate) async fn peer(&self, limits: Limits) -> Peer {
+        let (connection, send, recv) = self.accept().await;
+        let (tell, events) = mpsc::unbounded_channel();
+        let (commands, orders) = mpsc::unbounded_channel();
+        tokio::spawn(play(limits, send, recv, tell, orders));
+        Peer {
+            connection,
+            events,
+            commands,
+        }
+    }
+
+    /// A connected client and its server side.
+    pub(crate) async fn connect(&self) -> (Client, Peer) {
+        self.connect_with(self.config()).await
+    }
+
+    pub(crate) async fn connect_with(&self, config: ClientConfigBuilder) -> (Client, Peer) {
+        let (client, peer) =
+            soon(async { tokio::join!(config.connect(), self.peer(Limits::default())) }).await;
+        (client.unwrap(), peer)
+    }
+
+    /// What a client hears that connects to this server while `server` runs.
+    pub(crate) async fn refusal(
+        &self,
+        config: ClientConfigBuilder,
+        server: impl Future,
+    ) -> ClientError {
+        soon(async {
+            tokio::select! {
+                result = config.connect() => result.expect_err("the connection fails"),
+                () = async { server.await; std::future::pending().await } => unreachable!(),
+            }
+        })
+        .await
+    }
+}
+
+type Order = Box<dyn FnOnce(&mut ServerConnection) + Send>;
+
+/// The server's side of one connection.
+pub(crate) struct Peer {
+    pub(crate) connection: quinn::Connection,
+    events: mpsc::UnboundedReceiver<ServerEvent>,
+    commands: mpsc::UnboundedSender<Order>,
+}
+
+impl Peer {
+    /// Does something on the server.
+    pub(crate) fn act(&self, order: impl FnOnce(&mut ServerConnection) + Send + 'static) {
+        let _ = self.commands.send(Box::new(order));
+    }
+
+    /// The next event on the server.
+    pub(crate) async fn event(&mut self) -> ServerEvent {
+        soon(self.events.recv()).await.expect("the server runs")
+    }
+
+    /// The next event, which must be a request with this operation.
+    pub(crate) async fn request(&mut self, expected: u64) -> (RequestId, bytes::Bytes) {
+        match self.event().await {
+            ServerEvent::Request { id, op, body } if op == expected => (id, body),
+            other => panic!("{other:?} is no request for {expected}"),
+        }
+    }
+}
+
+pub(crate) fn hello(limits: &Limits) -> ServerHello {
+    let mut hello = ServerHello::new([7; 16], limits);
+    hello.features = Features::CLOCK;
+    hello
+}
+
+async fn play(
+    limits: Limits,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    tell: mpsc::UnboundedSender<ServerEvent>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let origin = Instant::now();
+    let mut core = ServerConnection::new(limits);
+    loop {
+        while let Some(event) = core.poll_event() {
+            match event {
+                ServerEvent::Hello(_) => core.accept(&hello(&limits)),
+                event => drop(tell.send(event)),
+            }
+        }
+        while let Some(mut transmit) = core.poll_transmit(MAX_WRITE) {
+            if send.write_all_chunks(&mut transmit.parts).await.is_err() {
+                return;
+            }
+        }
+        if core.is_closed() {
+            let _ = send.finish();
+            let _ = send.stopped().await;
+            return;
+        }
+        let now = Time::from_origin(origin.elapsed());
+        tokio::select! {
+            chunk = recv.read_chunk(MAX_WRITE, true) => match chunk {
+                Ok(Some(chunk)) => core.handle_input(now, chunk.bytes),
+                _ => core.handle_eof(now),
+            },
+            Some(order) = orders.recv() => order(&mut core),
+        }
+    }
+}

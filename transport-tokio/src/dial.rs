@@ -1,0 +1,324 @@
+//! Making a connection: name, address, QUIC and TLS, the stream; all before one deadline.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use quinn::{
+    ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig,
+    VarInt, crypto::rustls::QuicClientConfig,
+};
+use tokio::{net::lookup_host, runtime::Handle, task::spawn_blocking, time::timeout_at};
+
+use crate::{DialError, Link, Machine, Phase, drive};
+
+/// The most addresses of a name that are tried; the others would only get a share of the time too short to answer.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// How often the connection is kept alive: well within [`IDLE_TIMEOUT`], and within what NATs remember of UDP.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// After how long without a sign of life the connection is lost. The runtime uses the same 30 s.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The name that is asked for when a server is dialled by its IP address.
+const NAME_OF_ADDRESSES: &str = "localhost";
+
+/// Where to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    host: String,
+    port: u16,
+    server_name: String,
+}
+
+impl Target {
+    /// A server by its domain, which is also the name that is asked for.
+    ///
+    /// The runtime routes connections by that name (TLS SNI), and addresses are not names: for an IP address the name
+    /// is `localhost`, which is what the documented arguments of the server module bind.
+    #[must_use]
+    pub fn new(domain: impl Into<String>, port: u16) -> Self {
+        let host = domain.into();
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let host = bare.map(str::to_owned).unwrap_or(host);
+        let server_name = match host.parse::<IpAddr>() {
+            Ok(_) => NAME_OF_ADDRESSES.to_owned(),
+            Err(_) => host.clone(),
+        };
+        Self {
+            host,
+            port,
+            server_name,
+        }
+    }
+
+    /// Asks for another name.
+    #[must_use]
+    pub fn with_server_name(mut self, server_name: impl Into<String>) -> Self {
+        self.server_name = server_name.into();
+        self
+    }
+
+    /// The domain or address that is dialled.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The UDP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The name that is asked for (TLS SNI), and that the server's certificate must be valid for.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        &self.server_name
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Bytes that may be on their way below the core (PROTOCOL.md, "Credit").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Windows {
+    /// From the server, received and not read by the machine: the most that one round trip carries. The machine reads
+    /// at once and bounds stream data by its own credit (a connection window of 256 KiB to 4 MiB), so that this only
+    /// has to be large enough not to be the narrower of the two.
+    pub receive: u32,
+    /// To the server, sent and not acknowledged. What is handed to QUIC cannot be overtaken any more, so that this is
+    /// what a `stop` may have to wait behind.
+    pub send: u32,
+}
+
+impl Default for Windows {
+    /// 1 MiB to receive, 256 KiB to send.
+    fn default() -> Self {
+        Self {
+            receive: 1024 * 1024,
+            send: 256 * 1024,
+        }
+    }
+}
+
+/// A connection with its one stream, not driven yet. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Wire {
+    endpoint: Endpoint,
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl Wire {
+    /// Where the server is.
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Starts the task that drives `machine`, whose times are durations since `origin`. The task ends when the machine
+    /// is over.
+    #[must_use]
+    pub fn drive<M: Machine>(self, machine: M, origin: Instant) -> Link<M> {
+        let link = Link::new(machine, origin, self.connection.remote_address());
+        let task = drive::run(
+            link.clone(),
+            self.endpoint,
+            self.connection,
+            self.send,
+            self.recv,
+        );
+        tokio::spawn(task);
+        link
+    }
+}
+
+/// Connects to `target` before `deadline`.
+///
+/// IPv4 addresses are tried first, because the runtime listens on those only. Each address gets an equal share of the
+/// time that is left. An address whose server answers, even with a refusal, ends the search.
+///
+/// # Errors
+/// See [`DialError`].
+///
+/// # Cancel safety
+/// Dropping the future gives the attempt up and leaves nothing behind.
+pub async fn dial(
+    target: &Target,
+    tls: rustls::ClientConfig,
+    windows: Windows,
+    deadline: Instant,
+) -> Result<Wire, DialError> {
+    Handle::try_current().map_err(|_| DialError::NoRuntime)?;
+    let config = client_config(tls, windows)?;
+    let addresses = resolve(target, deadline).await?;
+    let mut silent = Vec::new();
+    let mut failure = None;
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left.div_f64((addresses.len() - tried) as f64);
+        match attempt(target, *address, config.clone(), Instant::now() + share).await {
+            Ok(wire) => return Ok(wire),
+            Err(DialError::Timeout {
+                phase: Phase::Handshake,
+                ..
+            }) => silent.push(address.ip()),
+            // The machine may have no IPv6, say: another address may still do.
+            Err(error @ DialError::Endpoint(_)) => failure = Some(error),
+            Err(error) => return Err(error),
+        }
+        tracing::debug!(%address, "no connection");
+    }
+    match failure {
+        Some(failure) if silent.is_empty() => Err(failure),
+        _ => Err(DialError::Timeout {
+            phase: Phase::Handshake,
+            addresses: silent,
+        }),
+    }
+}
+
+/// Runs blocking work (reading files, say) beside the runtime, until `deadline`; `None` when that passed. The work
+/// itself goes on to its end.
+///
+/// # Errors
+/// [`DialError::NoRuntime`] outside of a runtime.
+///
+/// # Cancel safety
+/// As at the deadline.
+pub async fn unblock<T: Send + 'static>(
+    deadline: Instant,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, DialError> {
+    Handle::try_current().map_err(|_| DialError::NoRuntime)?;
+    match timeout_at(deadline.into(), spawn_blocking(work)).await {
+        Ok(Ok(result)) => Ok(Some(result)),
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
+}
+
+async fn resolve(target: &Target, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
+    let lookup = lookup_host((target.host.as_str(), target.port));
+    let mut addresses: Vec<SocketAddr> = match timeout_at(deadline.into(), lookup).await {
+        Ok(Ok(addresses)) => addresses.take(4 * MAX_ADDRESSES).collect(),
+        Ok(Err(error)) => return Err(DialError::Resolve(error)),
+        Err(_) => {
+            return Err(DialError::Timeout {
+                phase: Phase::Resolve,
+                addresses: Vec::new(),
+            });
+        }
+    };
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.dedup();
+    addresses.truncate(MAX_ADDRESSES);
+    if addresses.is_empty() {
+        return Err(DialError::NoAddress);
+    }
+    Ok(addresses)
+}
+
+async fn attempt(
+    target: &Target,
+    address: SocketAddr,
+    config: ClientConfig,
+    deadline: Instant,
+) -> Result<Wire, DialError> {
+    let timeout = |phase| DialError::Timeout {
+        phase,
+        addresses: vec![address.ip()],
+    };
+    let failed = |source| DialError::Connection {
+        address: address.ip(),
+        source,
+    };
+    let local = match address {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let endpoint = Endpoint::client(local).map_err(DialError::Endpoint)?;
+    let connecting = endpoint
+        .connect_with(config, address, &target.server_name)
+        .map_err(DialError::Connect)?;
+    let connection = match timeout_at(deadline.into(), connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(quinn::ConnectionError::TimedOut)) | Err(_) => {
+            return Err(timeout(Phase::Handshake));
+        }
+        Ok(Err(error)) => return Err(failed(error)),
+    };
+    let (send, recv) = match timeout_at(deadline.into(), connection.open_bi()).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(failed(error)),
+        Err(_) => return Err(timeout(Phase::Stream)),
+    };
+    Ok(Wire {
+        endpoint,
+        connection,
+        send,
+        recv,
+    })
+}
+
+fn client_config(tls: rustls::ClientConfig, windows: Windows) -> Result<ClientConfig, DialError> {
+    let crypto = QuicClientConfig::try_from(tls).map_err(DialError::Tls)?;
+    let mut transport = TransportConfig::default();
+    transport
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
+        .stream_receive_window(VarInt::from_u32(windows.receive))
+        .receive_window(VarInt::from_u32(windows.receive))
+        .send_window(u64::from(windows.send))
+        // The server opens no streams and sends no datagrams.
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_ask_for_localhost() {
+        let named = Target::new("api.example", 7000);
+        assert_eq!(
+            (named.server_name(), named.to_string().as_str()),
+            ("api.example", "api.example:7000")
+        );
+        for (address, shown) in [
+            ("127.0.0.1", "127.0.0.1:1"),
+            ("::1", "[::1]:1"),
+            ("[::1]", "[::1]:1"),
+        ] {
+            let target = Target::new(address, 1);
+            assert_eq!(
+                (target.server_name(), target.to_string().as_str()),
+                ("localhost", shown)
+            );
+        }
+        assert_eq!(
+            Target::new("::1", 1).with_server_name("a").server_name(),
+            "a"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! The drive loops: bytes and time between a stream and its machine.
+
+use std::{future, time::Duration, time::Instant};
+
+use quinn::{Connection, Endpoint, ReadError, RecvStream, SendStream, WriteError};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use crate::{Link, Machine, link::Next};
+
+/// The most bytes that one read takes.
+const MAX_READ: usize = 64 * 1024;
+
+/// How long a machine that is over may take to get its last words (a goodbye) to the other side. A second is many round
+/// trips; a peer that needs longer is not listening.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the endpoint gets to tell the peer that the connection is closed. The last words have arrived by then, so
+/// that this only frees the peer's state sooner; waiting for all of QUIC's draining period would delay every command.
+const IDLE_WAIT: Duration = Duration::from_millis(10);
+
+/// Ends the link when the task ends, even when it is cancelled with its runtime: nobody may wait for ever.
+struct Ended<M: Machine>(Link<M>);
+
+impl<M: Machine> Drop for Ended<M> {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+/// Drives the machine until it is over and the connection is closed.
+pub(crate) async fn run<M: Machine>(
+    link: Link<M>,
+    endpoint: Endpoint,
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+) {
+    let ended = Ended(link);
+    let link = &ended.0;
+    let writing = async {
+        tokio::select! {
+            result = outbound(link, send) => if let Err(error) = result {
+                if let WriteError::ConnectionLost(error) = error {
+                    link.lost(error);
+                }
+                link.run(M::handle_eof);
+            },
+            () = async { link.closing().await; sleep(CLOSE_WAIT).await } => {}
+        }
+        // This ends the reading too.
+        connection.close(0u32.into(), b"");
+    };
+    tokio::join!(inbound(link, recv), writing);
+    let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+    tracing::debug!(address = %link.remote_address(), loss = ?link.loss(), "connection over");
+}
+
+/// Carries what arrives, and time. It waits for nothing else, so that neither a deadline nor an answer is late because
+/// the other side does not read.
+async fn inbound<M: Machine>(link: &Link<M>, mut recv: RecvStream) {
+    loop {
+        let due = link.elapse();
+        tokio::select! {
+            chunk = recv.read_chunk(MAX_READ, true) => match chunk {
+                Ok(Some(chunk)) => link.run(|machine, now| machine.handle_input(now, chunk.bytes)),
+                Ok(None) => break,
+                Err(error) => {
+                    if let ReadError::ConnectionLost(error) = error {
+                        link.lost(error);
+                    }
+                    break;
+                }
+            },
+            () = until(due) => {}
+            () = link.time_changed() => {}
+        }
+    }
+    link.run(M::handle_eof);
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => future::pending().await,
+    }
+}
+
+/// Carries what the machine wants to send, one write after the other; ends when all of it has arrived.
+async fn outbound<M: Machine>(link: &Link<M>, mut send: SendStream) -> Result<(), WriteError> {
+    loop {
+        match link.next() {
+            Next::Write(mut transmit) => send.write_all_chunks(&mut transmit.parts).await?,
+            Next::Wait => link.work().await,
+            Next::Finish => break,
+        }
+    }
+    // Fails only when the stream is finished or stopped, then there is nothing to wait for.
+    if send.finish().is_ok() {
+        let _ = send.stopped().await;
+    }
+    Ok(())
+}
