@@ -92,6 +92,9 @@ pub enum RequestError {
     /// As many requests as allowed are in flight; the limit is given.
     #[error("{0} requests are in flight, which is the limit")]
     TooMany(usize),
+    /// So much waits to be sent already that it would not fit; the limit in bytes is given. Later it may.
+    #[error("requests of more than {0} bytes wait to be sent")]
+    Busy(usize),
     /// All ids were used.
     #[error("the connection has no ids left")]
     IdsExhausted,
@@ -382,6 +385,10 @@ impl ClientConnection {
         if self.sent.len() >= self.max_requests {
             return Err(RequestError::TooMany(self.max_requests));
         }
+        let limit = self.mux.limits.control_queue;
+        if !self.mux.has_room_for(body.len()) {
+            return Err(RequestError::Busy(limit));
+        }
         let id = self.last.next().ok_or(RequestError::IdsExhausted)?;
         self.last = id;
         self.sent.insert(
@@ -399,7 +406,12 @@ impl ClientConnection {
 
     /// Asks the server to cancel a request; its answer still comes and says what became of it.
     pub fn cancel(&mut self, id: RequestId) {
-        if self.sent.contains_key(&id.0) && !self.mux.is_closed() {
+        if self.mux.out.take_back(id.0) {
+            self.sent.remove(&id.0);
+            let error = RemoteError::new(ErrorCode::Cancelled, "cancelled before it was sent");
+            let result = Err(error);
+            self.events.push_back(ClientEvent::Response { id, result });
+        } else if self.sent.contains_key(&id.0) && !self.mux.is_closed() {
             self.mux.out.urgent(&Frame::Cancel { id: id.0 });
         }
     }
@@ -409,11 +421,16 @@ impl ClientConnection {
         let Some(mut sent) = self.sent.remove(&id.0) else {
             // An ended stream may have unread messages.
             self.mux.inbox.remove(id.0);
-            self.mux.credit(id.0);
+            if !self.mux.is_closed() {
+                self.mux.credit(id.0);
+            }
             return;
         };
         if let Exchange::Answering { assembly, .. } = &mut sent.exchange {
             self.mux.inbox.abandon(assembly);
+        }
+        if self.mux.out.take_back(id.0) {
+            return; // The server has not heard of it.
         }
         self.mux.out.remove(id.0);
         self.mux.inbox.remove(id.0);

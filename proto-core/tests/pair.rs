@@ -597,6 +597,53 @@ fn a_client_sends_nothing_behind_its_hello() {
 }
 
 #[test]
+fn requests_that_wait_are_bounded() {
+    let limits = Limits {
+        control_queue: 500_000,
+        ..Limits::default()
+    };
+    let mut pair = Pair::open(limits, Limits::default());
+    let mut start = || {
+        pair.client.request(
+            op::PROCESS_START,
+            vec![0; 200_000],
+            RequestOptions::default(),
+        )
+    };
+    assert!(start().is_ok() && start().is_ok());
+    assert_eq!(start(), Err(RequestError::Busy(500_000)));
+    pair.run();
+    assert!(!pair.client.is_closed());
+    assert_eq!(pair.server_events.len(), 2);
+}
+
+#[test]
+fn gaps_cost_the_same_on_both_sides() {
+    let client = Limits {
+        stream_window: 200,
+        ..Limits::default()
+    };
+    let mut pair = Pair::open(client, Limits::default());
+    let id = pair.stream();
+    for seq in 0..50 {
+        pair.server.gap(id, 2 * seq, Some(1)).unwrap();
+        pair.server.send(id, 2 * seq, vec![1; 10]).unwrap();
+    }
+    let mut seen = 0;
+    for _ in 0..200 {
+        pair.run();
+        for event in std::mem::take(&mut pair.client_events) {
+            if let ClientEvent::Message { cost, .. } | ClientEvent::Gap { cost, .. } = event {
+                seen += 1;
+                pair.client.consume(id, cost);
+            }
+        }
+    }
+    assert!(!pair.client.is_closed());
+    assert_eq!(seen, 100);
+}
+
+#[test]
 fn an_answer_nobody_reads_closes_the_connection() {
     let limits = Limits {
         control_queue: 50_000,

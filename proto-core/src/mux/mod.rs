@@ -14,7 +14,7 @@ use crate::{
     ErrorCode, RemoteError,
     frame::{Frame, FrameError, FrameReader, Gather},
     hello::PeerLimits,
-    limits::{Limits, MAX_CHUNK, MAX_WRITE, MESSAGE_OVERHEAD},
+    limits::{Limits, MAX_CHUNK, MAX_FRAME, MAX_WRITE, MESSAGE_OVERHEAD},
     payload::Payload,
     varint,
 };
@@ -186,6 +186,12 @@ impl Mux {
         !self.closed && self.out.control_bytes() > self.limits.control_queue
     }
 
+    /// Whether a request of `len` bytes can wait without passing that limit.
+    pub(crate) fn has_room_for(&self, len: usize) -> bool {
+        let queued = self.out.control_bytes().saturating_add(len + MAX_FRAME);
+        queued <= self.limits.control_queue
+    }
+
     /// Fills one write.
     pub(crate) fn transmit(&mut self, max: usize) -> Option<Transmit> {
         if self.out.is_idle() {
@@ -201,10 +207,12 @@ impl Mux {
         })
     }
 
-    /// Queues a request or a response: a short one goes at once, a long one shares with the streams.
+    /// Queues a request or a response: a short one goes at once, a long one shares with the streams. A request never
+    /// begins before those that were made earlier.
     pub(crate) fn control(&mut self, id: u64, head: Head, payload: Payload) {
         let total = payload.len() as u64;
-        if payload.len() > MAX_CHUNK {
+        let behind = matches!(head, Head::Request { .. }) && self.out.holds_requests();
+        if payload.len() > MAX_CHUNK || behind {
             self.out.message(id, head, payload);
             return;
         }

@@ -82,6 +82,9 @@ pub(crate) struct Outbox {
     lanes: BTreeMap<u64, Lane>,
     ring: VecDeque<u64>,
     parked: Vec<u64>,
+    /// Requests in lanes whose first frame was not sent, in the order of their ids: the peer takes ids in that order
+    /// only, so that a request neither overtakes a longer one nor is cancelled before it began.
+    unbegun: VecDeque<u64>,
     credit: SendCredit,
     /// The peer's reassembly budget, and what of it is taken.
     reassembly: usize,
@@ -131,6 +134,7 @@ impl Outbox {
         self.lanes.clear();
         self.ring.clear();
         self.parked.clear();
+        self.unbegun.clear();
         self.control_bytes = self.urgent.iter().map(Bytes::len).sum();
     }
 
@@ -138,6 +142,9 @@ impl Outbox {
     pub(crate) fn message(&mut self, id: u64, head: Head, payload: Payload) {
         if !head.is_data() {
             self.control_bytes += payload.len();
+        }
+        if matches!(head, Head::Request { .. }) {
+            self.unbegun.push_back(id);
         }
         let passing = !head.is_data() && !self.lanes.contains_key(&id);
         let lane = self.lane(id);
@@ -174,8 +181,26 @@ impl Outbox {
         self.place(id);
     }
 
+    /// Whether requests wait whose first frame was not sent: what is requested now has to wait behind them.
+    pub(crate) fn holds_requests(&self) -> bool {
+        !self.unbegun.is_empty()
+    }
+
+    /// Drops a request of which the peer has not heard; `false` when it has.
+    pub(crate) fn take_back(&mut self, id: u64) -> bool {
+        let held = self.unbegun.binary_search(&id).is_ok();
+        if held {
+            self.remove(id);
+        }
+        held
+    }
+
     /// Drops a lane with everything in it.
     pub(crate) fn remove(&mut self, id: u64) {
+        if let Ok(at) = self.unbegun.binary_search(&id) {
+            self.unbegun.remove(at);
+            self.unpark();
+        }
         let Some(lane) = self.lanes.remove(&id) else {
             return;
         };
@@ -308,6 +333,7 @@ impl Outbox {
             return Some(Stop::Turn);
         };
         let room = max.saturating_sub(out.len());
+        let next_request = self.unbegun.front().copied();
         let (head, total, rest, begun) = match item {
             Item::Message {
                 head,
@@ -355,13 +381,18 @@ impl Outbox {
             return Some(Stop::Full);
         }
         chunk = chunk.min(room - FRAME_OVERHEAD);
-        if !*begun && chunk < total && free < total {
+        let begins = !*begun && matches!(head, Head::Request { .. });
+        if (!*begun && chunk < total && free < total) || (begins && next_request != Some(id)) {
             return Some(Stop::Parked);
         }
         if lane.deficit < chunk {
             return Some(Stop::Turn);
         }
         lane.deficit -= chunk;
+        if begins {
+            self.unbegun.pop_front();
+            self.ring.extend(self.parked.drain(..));
+        }
         if !*begun && chunk < total {
             lane.reserved = total;
             self.reserved += total;
