@@ -130,6 +130,7 @@ impl Inner {
                 limit: Some(limit),
             }),
             RequestError::TooMany(limit) => ClientError::Exhausted { limit },
+            RequestError::Busy(limit) => ClientError::Busy { limit },
             RequestError::IdsExhausted => ClientError::IdsExhausted,
             _ => self.closed(false),
         }

@@ -12,7 +12,6 @@ use selium_remote_client_protocol::{
 };
 
 use crate::{
-    ConnectionId,
     connection::Follower,
     failure,
     host::{HostCall, HostProcess, LogId, OpId, StopFailure},
@@ -66,11 +65,9 @@ impl Server {
 
     /// A client no longer wants an answer or a stream.
     pub(crate) fn cancelled(&mut self, waiter: Waiter, stream: bool) {
-        let (id, request) = waiter;
+        let (id, _) = waiter;
         if stream {
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.followers.remove(&request);
-            }
+            self.drop_follower(waiter);
             return;
         }
         for start in self.starts.remove(id, |start| start.waiter == waiter) {
@@ -371,24 +368,7 @@ impl Server {
         };
         self.ring_bytes = self.ring_bytes.saturating_sub(process.hub.bytes());
         self.logs.remove(&process.hub.log());
-        let following = |id: &ConnectionId, connection: &crate::connection::Connection| {
-            let of = |(request, follower): (&_, &Follower)| {
-                (follower.ordinal == ordinal).then_some((*id, *request))
-            };
-            connection
-                .followers
-                .iter()
-                .filter_map(of)
-                .collect::<Vec<Waiter>>()
-        };
-        let waiters: Vec<Waiter> = self
-            .connections
-            .iter()
-            .flat_map(|(id, connection)| following(id, connection))
-            .collect();
-        for (id, request) in waiters {
-            self.pump(id, request);
-        }
+        self.pump_followers(ordinal);
     }
 
     fn list(&self, body: &[u8]) -> Result<Vec<u8>, RemoteError> {
@@ -439,7 +419,7 @@ impl Server {
                 .respond_stream(stream, started.encode(), StreamKind::ToClient)
                 .is_ok()
         {
-            connection.followers.insert(stream, follower);
+            self.add_follower(waiter, follower);
         }
         self.look(log, u32::MAX);
         self.pump(id, stream);

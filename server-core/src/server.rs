@@ -12,7 +12,7 @@ use selium_remote_client_protocol::{
 
 use crate::{
     Config,
-    connection::{Connection, ConnectionId},
+    connection::{Connection, ConnectionId, Follower},
     host::{Completion, Host, HostCall, LogId, OpId},
     hub::Entry,
     ids::Ids,
@@ -56,6 +56,8 @@ pub struct Server {
     pub(crate) calls: VecDeque<HostCall>,
     pub(crate) table: Table,
     pub(crate) logs: BTreeMap<LogId, u64>,
+    /// Who follows the log of the process with this number.
+    followers: BTreeMap<u64, BTreeSet<Waiter>>,
     pub(crate) last_log: u64,
     pub(crate) ring_bytes: usize,
     pub(crate) starts: StartQueue<Start>,
@@ -79,6 +81,7 @@ impl Server {
             calls: VecDeque::new(),
             table: Table::default(),
             logs: BTreeMap::new(),
+            followers: BTreeMap::new(),
             last_log: 0,
             ring_bytes: 0,
             starts: StartQueue::new(config.max_starts, config.max_waiting_starts),
@@ -319,8 +322,13 @@ impl Server {
     }
 
     fn closed(&mut self, id: ConnectionId, _reason: &CloseReason) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.followers.clear();
+        let following = self
+            .connections
+            .get_mut(&id)
+            .map(|connection| core::mem::take(&mut connection.followers))
+            .unwrap_or_default();
+        for (request, follower) in following {
+            self.unlink(follower.ordinal, (id, request));
         }
         // Starts that the host does not have yet are of no use to anybody.
         for start in self.starts.remove(id, |_| true) {
@@ -353,6 +361,39 @@ impl Server {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.core.respond(request, result);
             self.ready.insert(id);
+        }
+    }
+
+    /// Opens a follower's stream of records.
+    pub(crate) fn add_follower(&mut self, waiter: Waiter, follower: Follower) {
+        let (id, request) = waiter;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            self.followers
+                .entry(follower.ordinal)
+                .or_default()
+                .insert(waiter);
+            connection.followers.insert(request, follower);
+        }
+    }
+
+    /// Forgets a follower.
+    pub(crate) fn drop_follower(&mut self, waiter: Waiter) {
+        let (id, request) = waiter;
+        let follower = self
+            .connections
+            .get_mut(&id)
+            .and_then(|connection| connection.followers.remove(&request));
+        if let Some(follower) = follower {
+            self.unlink(follower.ordinal, waiter);
+        }
+    }
+
+    fn unlink(&mut self, ordinal: u64, waiter: Waiter) {
+        if let Some(followers) = self.followers.get_mut(&ordinal) {
+            followers.remove(&waiter);
+            if followers.is_empty() {
+                self.followers.remove(&ordinal);
+            }
         }
     }
 
@@ -428,16 +469,16 @@ impl Server {
         let Some(ordinal) = self.logs.get(&log).copied() else {
             return;
         };
+        self.pump_followers(ordinal);
+    }
+
+    /// Sends what is new to everyone who follows this process.
+    pub(crate) fn pump_followers(&mut self, ordinal: u64) {
         let followers: Vec<Waiter> = self
-            .connections
-            .iter()
-            .flat_map(|(id, connection)| {
-                let of = |(request, follower): (&RequestId, &crate::connection::Follower)| {
-                    (follower.ordinal == ordinal).then_some((*id, *request))
-                };
-                connection.followers.iter().filter_map(of)
-            })
-            .collect();
+            .followers
+            .get(&ordinal)
+            .map(|followers| followers.iter().copied().collect())
+            .unwrap_or_default();
         for (id, request) in followers {
             self.pump(id, request);
         }
@@ -452,9 +493,9 @@ impl Server {
             return;
         };
         let Some(process) = self.table.get(follower.ordinal) else {
-            connection.followers.remove(&request);
             connection.core.end(request, None);
             self.ready.insert(id);
+            self.drop_follower((id, request));
             return;
         };
         let hub = &process.hub;
@@ -492,8 +533,8 @@ impl Server {
         }
         let over = crate::requests::follow_end(process, follower.until.is_some());
         if let Some(reason) = over {
-            connection.followers.remove(&request);
             connection.core.end(request, reason);
+            self.drop_follower((id, request));
         }
         self.ready.insert(id);
     }

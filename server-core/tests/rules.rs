@@ -1,5 +1,10 @@
 //! The server's rules against a fake host, seen by real client machines.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // Helpers of tests may panic as tests do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests may panic as tests do.
 
 use std::collections::BTreeMap;
 
