@@ -19,9 +19,11 @@ mod connection;
 mod failure;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
+mod follow;
 pub mod host;
 pub mod hub;
 pub mod ids;
+mod processes;
 mod requests;
 mod server;
 pub mod sessions;

@@ -2,46 +2,17 @@
 
 use selium_remote_client_protocol::{
     ErrorCode, RemoteError,
-    abi::check_arguments,
     limits::MAX_LIST,
-    ops::{
-        Common, FollowRequest, FollowStarted, ListRequest, LogState, ProcessList, ProcessState,
-        ServerInfo, StartRequest, decode_target, op,
-    },
-    server::StreamKind,
+    ops::{Common, ListRequest, ProcessList, ProcessState, ServerInfo, decode_target, op},
 };
 
 use crate::{
-    connection::Follower,
-    failure,
-    host::{HostCall, HostProcess, LogId, OpId, StopFailure},
-    hub::Hub,
-    server::{LOOKS_IN_A_ROW, Server, Start, Stop, Waiter},
+    server::{Server, Waiter},
     sessions::{Admission, Token},
-    table::{Process, can_log},
 };
 
 /// An answer that is ready now; `None` when it comes later.
-type Answer = Option<Result<Vec<u8>, RemoteError>>;
-
-/// Whether a follower that has everything is at its end, and the reason that it is told.
-pub(crate) fn follow_end(process: &Process, bounded: bool) -> Option<Option<RemoteError>> {
-    if bounded {
-        return Some(None);
-    }
-    let over = match process.hub.state() {
-        LogState::Ended => true,
-        LogState::Waiting => process.state == ProcessState::Stopped && !process.hub.is_busy(),
-        LogState::None => true,
-        _ => false,
-    };
-    let reason = if process.state == ProcessState::Stopped {
-        RemoteError::new(ErrorCode::Cancelled, "the process was stopped")
-    } else {
-        RemoteError::new(ErrorCode::Unavailable, "the process's log ended")
-    };
-    over.then_some(Some(reason))
-}
+pub(crate) type Answer = Option<Result<Vec<u8>, RemoteError>>;
 
 impl Server {
     /// Takes a request; it is answered here, or when the host has done what it asks for.
@@ -85,7 +56,7 @@ impl Server {
     }
 
     /// Answers a changing request and everyone who joined it.
-    fn settle(
+    pub(crate) fn settle(
         &mut self,
         waiter: Waiter,
         token: Option<Token>,
@@ -101,7 +72,7 @@ impl Server {
     }
 
     /// Reserves the token of a changing request; an answer when there is nothing to execute.
-    fn admit(&mut self, waiter: Waiter, body: &[u8]) -> Result<Option<Token>, Answer> {
+    pub(crate) fn admit(&mut self, waiter: Waiter, body: &[u8]) -> Result<Option<Token>, Answer> {
         let common = Common::decode(body).map_err(|error| Some(Err(error.into())))?;
         let Some(sequence) = common.token else {
             return Ok(None);
@@ -148,229 +119,6 @@ impl Server {
         info
     }
 
-    fn start(&mut self, waiter: Waiter, body: &[u8]) -> Answer {
-        let token = match self.admit(waiter, body) {
-            Ok(token) => token,
-            Err(answer) => return answer,
-        };
-        if let Err(error) = self.queue_start(waiter, token, body) {
-            self.settle(waiter, token, Err(error));
-        }
-        self.next_starts();
-        None
-    }
-
-    fn queue_start(
-        &mut self,
-        waiter: Waiter,
-        token: Option<Token>,
-        body: &[u8],
-    ) -> Result<(), RemoteError> {
-        let spec = StartRequest::decode(body)?;
-        check_spec(&spec)?;
-        self.check_ceiling(&spec)?;
-        let limit = self.config.max_processes;
-        if self.table.live() >= limit {
-            let message =
-                format!("{limit} processes are started, which is the limit; stop some first");
-            return Err(exhausted(message, limit));
-        }
-        let name = self.table.reserve_name(&spec)?;
-        let start = Start {
-            spec,
-            name,
-            waiter,
-            token,
-            cancelled: false,
-        };
-        if let Err(start) = self.starts.push(waiter.0, start) {
-            self.table.release_name(&start.name);
-            let limit = self.config.max_waiting_starts;
-            return Err(exhausted(
-                format!("{limit} starts wait, which is the limit"),
-                limit,
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_ceiling(&self, spec: &StartRequest) -> Result<(), RemoteError> {
-        let above = spec
-            .capabilities
-            .iter()
-            .find(|capability| !self.config.ceiling.contains(**capability));
-        match above {
-            None => Ok(()),
-            Some(capability) => Err(RemoteError::new(
-                ErrorCode::PermissionDenied,
-                format!(
-                    "the role `{}` may not pass on {capability}",
-                    self.config.role
-                ),
-            )
-            .with_field("capabilities")),
-        }
-    }
-
-    /// Hands waiting starts to the host, as many as may be there.
-    fn next_starts(&mut self) {
-        while let Some(start) = self.starts.pop() {
-            let op = self.next_op();
-            let spec = Box::new(start.spec.clone());
-            self.starting.insert(op, start);
-            self.calls.push_back(HostCall::Start { op, spec });
-        }
-    }
-
-    /// The host has started a process, or not.
-    pub(crate) fn started(&mut self, op: OpId, result: Result<HostProcess, String>) {
-        let Some(start) = self.starting.remove(&op) else {
-            return;
-        };
-        self.starts.finished();
-        let Start {
-            spec,
-            name,
-            waiter,
-            token,
-            cancelled,
-        } = start;
-        let result = match result {
-            Ok(host) => Ok(self.register(spec, name, host, cancelled)),
-            Err(words) => {
-                self.table.release_name(&name);
-                Err(failure::start(&spec, &words))
-            }
-        };
-        let result = result.and_then(|registered| registered);
-        self.settle(waiter, token, result);
-        self.next_starts();
-    }
-
-    /// Puts a process that the host has started into the table, whoever still wants it.
-    fn register(
-        &mut self,
-        spec: StartRequest,
-        name: String,
-        host: HostProcess,
-        cancelled: bool,
-    ) -> Result<Vec<u8>, RemoteError> {
-        let internal = || RemoteError::new(ErrorCode::Internal, "the server has no incarnation");
-        let ids = self.ids().cloned().ok_or_else(internal)?;
-        self.last_log += 1;
-        let log = LogId(self.last_log);
-        let hub = Hub::new(log, can_log(&spec.capabilities));
-        let now_ms = self.unix_ms();
-        let process = self.table.insert(&ids, name, spec, host, hub, now_ms);
-        let (reference, ordinal) = (process.reference(), process.ordinal);
-        self.logs.insert(log, ordinal);
-        self.look(log, LOOKS_IN_A_ROW);
-        if cancelled {
-            let shown = crate::ids::show(reference.id);
-            let message = format!("cancelled, started as {shown} (`{}`)", reference.name);
-            return Err(RemoteError::new(ErrorCode::Cancelled, message).with_process(reference.id));
-        }
-        Ok(reference.encode())
-    }
-
-    fn stop(&mut self, waiter: Waiter, body: &[u8]) -> Answer {
-        let token = match self.admit(waiter, body) {
-            Ok(token) => token,
-            Err(answer) => return answer,
-        };
-        let found = decode_target(body)
-            .map_err(RemoteError::from)
-            .and_then(|target| {
-                let process = self.table.find(&target)?;
-                Ok((
-                    process.ordinal,
-                    process.host,
-                    process.state,
-                    process.reference(),
-                ))
-            });
-        let (ordinal, process) = match found {
-            Ok((ordinal, host, ProcessState::Started, _)) => (ordinal, host),
-            // Stopping what is stopped changes nothing and is no error.
-            Ok((_, _, _, reference)) => {
-                self.settle(waiter, token, Ok(reference.encode()));
-                return None;
-            }
-            Err(error) => {
-                self.settle(waiter, token, Err(error));
-                return None;
-            }
-        };
-        // The host takes one stop of a process: whoever else asks for it waits for the same one.
-        if let Some(stop) = self
-            .stopping
-            .values_mut()
-            .find(|stop| stop.ordinal == ordinal)
-        {
-            stop.waiters.push((waiter, token));
-            return None;
-        }
-        let op = self.next_op();
-        let waiters = vec![(waiter, token)];
-        self.stopping.insert(op, Stop { ordinal, waiters });
-        self.calls.push_back(HostCall::Stop { op, process });
-        None
-    }
-
-    /// The host has stopped a process, or not.
-    pub(crate) fn stopped(&mut self, op: OpId, result: Result<(), StopFailure>) {
-        let Some(stop) = self.stopping.remove(&op) else {
-            return;
-        };
-        let now_ms = self.unix_ms();
-        let max_stopped = self.config.max_stopped;
-        let answer = match (self.table.get(stop.ordinal), result) {
-            (None, _) => Err(RemoteError::new(
-                ErrorCode::NotFound,
-                "the process was forgotten",
-            )),
-            (Some(process), Err(StopFailure::Failed(words))) => {
-                Err(failure::stop(&process.name, &words))
-            }
-            // Somebody else stopped it: what was asked for is true.
-            (Some(process), Ok(()) | Err(StopFailure::Gone)) => Ok(process.reference().encode()),
-        };
-        if answer.is_ok() {
-            let forget = self.table.stopped(stop.ordinal, now_ms, max_stopped);
-            self.close_log(stop.ordinal);
-            if let Some(forget) = forget {
-                self.forget(forget);
-            }
-        }
-        for (waiter, token) in stop.waiters {
-            self.settle(waiter, token, answer.clone());
-        }
-    }
-
-    /// A stopped process's log is read to its end and then freed in the runtime; its ring stays.
-    fn close_log(&mut self, ordinal: u64) {
-        let Some(process) = self.table.get_mut(ordinal) else {
-            return;
-        };
-        let log = process.hub.log();
-        if process.hub.is_busy() {
-            self.calls.push_back(HostCall::CloseLog { log });
-            return;
-        }
-        process.hub.ended();
-        self.handle_host(self.now, crate::host::Completion::LogEnded { log });
-    }
-
-    /// Forgets a stopped process with its log.
-    fn forget(&mut self, ordinal: u64) {
-        let Some(process) = self.table.remove(ordinal) else {
-            return;
-        };
-        self.ring_bytes = self.ring_bytes.saturating_sub(process.hub.bytes());
-        self.logs.remove(&process.hub.log());
-        self.pump_followers(ordinal);
-    }
-
     fn list(&self, body: &[u8]) -> Result<Vec<u8>, RemoteError> {
         let request = ListRequest::decode(body)?;
         let limit = request.limit.clamp(1, MAX_LIST);
@@ -393,87 +141,4 @@ impl Server {
         let target = decode_target(body)?;
         Ok(self.table.find(&target)?.info().encode())
     }
-
-    fn follow(&mut self, waiter: Waiter, body: &[u8]) -> Result<(), RemoteError> {
-        let request = FollowRequest::decode(body)?;
-        let process = self.table.find(&request.target)?;
-        let hub = &process.hub;
-        if hub.state() == LogState::None {
-            let message = format!(
-                "`{}` has no log: it was started without ChannelLifecycle and ChannelWriter",
-                process.name
-            );
-            return Err(RemoteError::new(ErrorCode::NotFound, message).with_field("target"));
-        }
-        let follower = Follower {
-            ordinal: process.ordinal,
-            cursor: hub.start_for(request.tail, request.since),
-            until: request.no_follow.then(|| hub.next()),
-        };
-        let started = FollowStarted::new(process.reference(), hub.first(), hub.next(), hub.state());
-        let log = hub.log();
-        let (id, stream) = waiter;
-        if let Some(connection) = self.connections.get_mut(&id)
-            && connection
-                .core
-                .respond_stream(stream, started.encode(), StreamKind::ToClient)
-                .is_ok()
-        {
-            self.add_follower(waiter, follower);
-        }
-        self.look(log, u32::MAX);
-        self.pump(id, stream);
-        Ok(())
-    }
-}
-
-/// What must be right before the host sees it.
-fn check_spec(spec: &StartRequest) -> Result<(), RemoteError> {
-    let invalid = |field: &str, message: String| {
-        Err(RemoteError::new(ErrorCode::InvalidArgument, message).with_field(field))
-    };
-    let module = spec.module.escape_debug();
-    if spec.module.is_empty() || spec.module.chars().any(char::is_control) {
-        return invalid("module", format!("`{module}` is not a module id"));
-    }
-    if spec.module.starts_with('/') || spec.module.split('/').any(|part| part == "..") {
-        return invalid(
-            "module",
-            format!(
-                "the module id `{module}` must be relative and stay inside the runtime's modules directory"
-            ),
-        );
-    }
-    if spec.entrypoint.is_empty() || spec.entrypoint.chars().any(char::is_control) {
-        let entrypoint = spec.entrypoint.escape_debug();
-        return invalid("entrypoint", format!("`{entrypoint}` is not an entrypoint"));
-    }
-    if spec.log_uri.as_ref().is_some_and(String::is_empty) {
-        return invalid("log-uri", "the log URI is empty".to_owned());
-    }
-    if spec.args.iter().any(|arg| {
-        matches!(
-            arg,
-            selium_remote_client_protocol::EntrypointArg::Resource(_)
-        )
-    }) {
-        // Client input never becomes a handle of the runtime; resources get ids here once there are channels.
-        return Err(RemoteError::new(
-            ErrorCode::Unsupported,
-            "this server has no resources to pass as arguments yet",
-        )
-        .with_field("arguments"));
-    }
-    check_arguments(&spec.signature, &spec.args, spec.log_uri.as_deref()).map_err(|error| {
-        use selium_remote_client_protocol::abi::ArgumentError;
-        let code = match error {
-            ArgumentError::TooLarge { .. } | ArgumentError::TooMany { .. } => ErrorCode::TooLarge,
-            _ => ErrorCode::InvalidArgument,
-        };
-        RemoteError::new(code, error.to_string()).with_field("arguments")
-    })
-}
-
-fn exhausted(message: String, limit: usize) -> RemoteError {
-    RemoteError::new(ErrorCode::ResourceExhausted, message).with_limit(limit as u64)
 }

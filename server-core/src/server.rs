@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
-    CloseReason, ErrorCode, RemoteError, RequestId, SendError, Time, Transmit,
+    CloseReason, ErrorCode, RemoteError, RequestId, Time, Transmit,
     hello::{ClientHello, Features, ServerHello},
     ops::StartRequest,
     server::ServerEvent,
@@ -12,7 +12,8 @@ use selium_remote_client_protocol::{
 
 use crate::{
     Config,
-    connection::{Connection, ConnectionId, Follower},
+    connection::{Connection, ConnectionId},
+    follow::LOOKS_IN_A_ROW,
     host::{Completion, Host, HostCall, LogId, OpId},
     hub::Entry,
     ids::Ids,
@@ -20,9 +21,6 @@ use crate::{
     starts::StartQueue,
     table::Table,
 };
-
-/// How often a log is looked for in a row before the server waits for somebody to ask for it.
-pub(crate) const LOOKS_IN_A_ROW: u32 = 40;
 
 /// A request that waits for something: who is to be answered.
 pub(crate) type Waiter = (ConnectionId, RequestId);
@@ -34,6 +32,8 @@ pub(crate) struct Start {
     pub(crate) name: String,
     pub(crate) waiter: Waiter,
     pub(crate) token: Option<Token>,
+    /// When its client stops waiting, if it said so and there is a clock.
+    pub(crate) deadline: Option<Time>,
     /// Its client asked to cancel it when the host had it already.
     pub(crate) cancelled: bool,
 }
@@ -52,12 +52,12 @@ pub struct Server {
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     last_connection: u64,
     /// Connections that may have something to transmit, or are to be closed.
-    ready: BTreeSet<ConnectionId>,
+    pub(crate) ready: BTreeSet<ConnectionId>,
     pub(crate) calls: VecDeque<HostCall>,
     pub(crate) table: Table,
     pub(crate) logs: BTreeMap<LogId, u64>,
     /// Who follows the log of the process with this number.
-    followers: BTreeMap<u64, BTreeSet<Waiter>>,
+    pub(crate) followers: BTreeMap<u64, BTreeSet<Waiter>>,
     pub(crate) last_log: u64,
     pub(crate) ring_bytes: usize,
     pub(crate) starts: StartQueue<Start>,
@@ -362,180 +362,5 @@ impl Server {
             connection.core.respond(request, result);
             self.ready.insert(id);
         }
-    }
-
-    /// Opens a follower's stream of records.
-    pub(crate) fn add_follower(&mut self, waiter: Waiter, follower: Follower) {
-        let (id, request) = waiter;
-        if let Some(connection) = self.connections.get_mut(&id) {
-            self.followers
-                .entry(follower.ordinal)
-                .or_default()
-                .insert(waiter);
-            connection.followers.insert(request, follower);
-        }
-    }
-
-    /// Forgets a follower.
-    pub(crate) fn drop_follower(&mut self, waiter: Waiter) {
-        let (id, request) = waiter;
-        let follower = self
-            .connections
-            .get_mut(&id)
-            .and_then(|connection| connection.followers.remove(&request));
-        if let Some(follower) = follower {
-            self.unlink(follower.ordinal, waiter);
-        }
-    }
-
-    fn unlink(&mut self, ordinal: u64, waiter: Waiter) {
-        if let Some(followers) = self.followers.get_mut(&ordinal) {
-            followers.remove(&waiter);
-            if followers.is_empty() {
-                self.followers.remove(&ordinal);
-            }
-        }
-    }
-
-    fn with_hub(&mut self, log: LogId, change: impl FnOnce(&mut crate::table::Process)) {
-        let process = self
-            .logs
-            .get(&log)
-            .and_then(|ordinal| self.table.get_mut(*ordinal));
-        if let Some(process) = process {
-            change(process);
-        }
-    }
-
-    /// Looks for a log that is not there yet.
-    pub(crate) fn look(&mut self, log: LogId, max_attempts: u32) {
-        let process = self
-            .logs
-            .get(&log)
-            .and_then(|ordinal| self.table.get_mut(*ordinal));
-        if let Some(process) = process
-            && process.state == selium_remote_client_protocol::ops::ProcessState::Started
-            && let Some(attempt) = process.hub.look(max_attempts)
-        {
-            let process = process.host;
-            self.calls.push_back(HostCall::OpenLog {
-                log,
-                process,
-                attempt,
-            });
-        }
-    }
-
-    /// Looks once more for the logs that a client waits for: its input is the only clock that a server without one has.
-    fn look_again(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get(&id) else {
-            return;
-        };
-        let waiting: Vec<LogId> = connection
-            .followers
-            .values()
-            .filter_map(|follower| self.table.get(follower.ordinal))
-            .filter(|process| {
-                process.hub.state() == selium_remote_client_protocol::ops::LogState::Waiting
-            })
-            .map(|process| process.hub.log())
-            .collect();
-        for log in waiting {
-            self.look(log, u32::MAX);
-        }
-    }
-
-    fn push(&mut self, log: LogId, entry: Entry) {
-        let now_ms = self.unix_ms();
-        let (mut max, all) = (self.config.ring_bytes, self.config.all_rings_bytes);
-        let Some(process) = self
-            .logs
-            .get(&log)
-            .and_then(|ordinal| self.table.get_mut(*ordinal))
-        else {
-            return;
-        };
-        if self.ring_bytes >= all {
-            // The ring that grows pays: it keeps what it has and no more.
-            max = max.min(process.hub.bytes());
-        }
-        let grown = process.hub.push(entry, max, now_ms);
-        self.ring_bytes = self.ring_bytes.saturating_add_signed(grown);
-        self.pump_log(log);
-    }
-
-    /// Sends what is new to everyone who follows a log.
-    fn pump_log(&mut self, log: LogId) {
-        let Some(ordinal) = self.logs.get(&log).copied() else {
-            return;
-        };
-        self.pump_followers(ordinal);
-    }
-
-    /// Sends what is new to everyone who follows this process.
-    pub(crate) fn pump_followers(&mut self, ordinal: u64) {
-        let followers: Vec<Waiter> = self
-            .followers
-            .get(&ordinal)
-            .map(|followers| followers.iter().copied().collect())
-            .unwrap_or_default();
-        for (id, request) in followers {
-            self.pump(id, request);
-        }
-    }
-
-    /// Sends one follower as much as its stream takes.
-    pub(crate) fn pump(&mut self, id: ConnectionId, request: RequestId) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let Some(follower) = connection.followers.get_mut(&request) else {
-            return;
-        };
-        let Some(process) = self.table.get(follower.ordinal) else {
-            connection.core.end(request, None);
-            self.ready.insert(id);
-            self.drop_follower((id, request));
-            return;
-        };
-        let hub = &process.hub;
-        let until = follower.until.unwrap_or(u64::MAX).min(hub.next());
-        while follower.cursor < until {
-            let first = hub.first();
-            if follower.cursor < first {
-                let missing = first - follower.cursor;
-                follower.cursor = first;
-                let _ = connection.core.gap(request, first, Some(missing));
-                continue;
-            }
-            let sent = match hub.entry(follower.cursor) {
-                Some(Entry::Record(bytes)) => {
-                    connection
-                        .core
-                        .send(request, follower.cursor, bytes.clone())
-                }
-                _ => Err(SendError::Empty),
-            };
-            match sent {
-                Ok(()) => {}
-                Err(SendError::Full) => {
-                    self.ready.insert(id);
-                    return;
-                }
-                Err(SendError::TooLarge(_)) => {
-                    let _ = connection.core.gap(request, follower.cursor + 1, Some(1));
-                }
-                Err(_) => {
-                    let _ = connection.core.gap(request, follower.cursor + 1, None);
-                }
-            }
-            follower.cursor += 1;
-        }
-        let over = crate::requests::follow_end(process, follower.until.is_some());
-        if let Some(reason) = over {
-            connection.core.end(request, reason);
-            self.drop_follower((id, request));
-        }
-        self.ready.insert(id);
     }
 }

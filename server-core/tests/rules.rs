@@ -950,6 +950,45 @@ fn a_server_with_a_clock_waits_for_a_hello_only_so_long() {
 }
 
 #[test]
+fn a_start_whose_deadline_passed_in_the_queue_is_not_started() {
+    let config = Config {
+        max_starts: 1,
+        unix_origin_ms: Some(1),
+        ..Config::default()
+    };
+    let mut world = World::new(config);
+    let a = world.connect();
+    world.call(a, &spec(Some("slow")));
+    let common = Common {
+        deadline_ms: Some(1_000),
+        ..Common::default()
+    };
+    let body = spec(Some("late")).encode(&common);
+    let late = world.peers[a]
+        .core
+        .request(StartRequest::OP, body, RequestOptions::default())
+        .unwrap();
+    world.run();
+    let op = world.start_op();
+    world.now = Time::from_millis(1_000);
+    world.complete(Completion::Started {
+        op,
+        result: Ok(HostProcess(1)),
+    });
+    let error = world.answer(a, late).unwrap_err();
+    assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+    let starts = world.host.take();
+    assert!(
+        !starts
+            .iter()
+            .any(|call| matches!(call, HostCall::Start { .. }))
+    );
+    // Its turn and its name are free again.
+    world.call(a, &spec(Some("late")));
+    world.start_op();
+}
+
+#[test]
 fn a_ceiling_is_kept() {
     let ceiling = LOGGING.into_iter().collect();
     let mut world = World::new(Config {

@@ -1,0 +1,309 @@
+//! Starting and stopping processes.
+
+use core::time::Duration;
+
+use selium_remote_client_protocol::{
+    EntrypointArg, ErrorCode, RemoteError,
+    abi::{ArgumentError, check_arguments},
+    ops::{Common, ProcessState, StartRequest, decode_target},
+};
+
+use crate::{
+    failure,
+    follow::LOOKS_IN_A_ROW,
+    host::{Completion, HostCall, HostProcess, LogId, OpId, StopFailure},
+    hub::Hub,
+    requests::Answer,
+    server::{Server, Start, Stop, Waiter},
+    sessions::Token,
+    table::can_log,
+};
+impl Server {
+    pub(crate) fn start(&mut self, waiter: Waiter, body: &[u8]) -> Answer {
+        let token = match self.admit(waiter, body) {
+            Ok(token) => token,
+            Err(answer) => return answer,
+        };
+        if let Err(error) = self.queue_start(waiter, token, body) {
+            self.settle(waiter, token, Err(error));
+        }
+        self.next_starts();
+        None
+    }
+
+    fn queue_start(
+        &mut self,
+        waiter: Waiter,
+        token: Option<Token>,
+        body: &[u8],
+    ) -> Result<(), RemoteError> {
+        let spec = StartRequest::decode(body)?;
+        check_spec(&spec)?;
+        self.check_ceiling(&spec)?;
+        let limit = self.config.max_processes;
+        if self.table.live() >= limit {
+            let message =
+                format!("{limit} processes are started, which is the limit; stop some first");
+            return Err(exhausted(message, limit));
+        }
+        let deadline = self
+            .config
+            .unix_origin_ms
+            .and(Common::decode(body)?.deadline_ms);
+        let name = self.table.reserve_name(&spec)?;
+        let start = Start {
+            spec,
+            name,
+            waiter,
+            token,
+            deadline: deadline.map(|ms| self.now.saturating_add(Duration::from_millis(ms))),
+            cancelled: false,
+        };
+        if let Err(start) = self.starts.push(waiter.0, start) {
+            self.table.release_name(&start.name);
+            let limit = self.config.max_waiting_starts;
+            return Err(exhausted(
+                format!("{limit} starts wait, which is the limit"),
+                limit,
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_ceiling(&self, spec: &StartRequest) -> Result<(), RemoteError> {
+        let above = spec
+            .capabilities
+            .iter()
+            .find(|capability| !self.config.ceiling.contains(**capability));
+        match above {
+            None => Ok(()),
+            Some(capability) => Err(RemoteError::new(
+                ErrorCode::PermissionDenied,
+                format!(
+                    "the role `{}` may not pass on {capability}",
+                    self.config.role
+                ),
+            )
+            .with_field("capabilities")),
+        }
+    }
+
+    /// Hands waiting starts to the host, as many as may be there.
+    fn next_starts(&mut self) {
+        while let Some(start) = self.starts.pop() {
+            if start.deadline.is_some_and(|deadline| deadline <= self.now) {
+                self.starts.finished();
+                self.table.release_name(&start.name);
+                let error = RemoteError::new(
+                    ErrorCode::DeadlineExceeded,
+                    "the deadline passed while the start waited for its turn; nothing was started",
+                );
+                self.settle(start.waiter, start.token, Err(error));
+                continue;
+            }
+            let op = self.next_op();
+            let spec = Box::new(start.spec.clone());
+            self.starting.insert(op, start);
+            self.calls.push_back(HostCall::Start { op, spec });
+        }
+    }
+
+    /// The host has started a process, or not.
+    pub(crate) fn started(&mut self, op: OpId, result: Result<HostProcess, String>) {
+        let Some(start) = self.starting.remove(&op) else {
+            return;
+        };
+        self.starts.finished();
+        let Start {
+            spec,
+            name,
+            waiter,
+            token,
+            cancelled,
+            ..
+        } = start;
+        let result = match result {
+            Ok(host) => Ok(self.register(spec, name, host, cancelled)),
+            Err(words) => {
+                self.table.release_name(&name);
+                Err(failure::start(&spec, &words))
+            }
+        };
+        let result = result.and_then(|registered| registered);
+        self.settle(waiter, token, result);
+        self.next_starts();
+    }
+
+    /// Puts a process that the host has started into the table, whoever still wants it.
+    fn register(
+        &mut self,
+        spec: StartRequest,
+        name: String,
+        host: HostProcess,
+        cancelled: bool,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let internal = || RemoteError::new(ErrorCode::Internal, "the server has no incarnation");
+        let ids = self.ids().cloned().ok_or_else(internal)?;
+        self.last_log += 1;
+        let log = LogId(self.last_log);
+        let hub = Hub::new(log, can_log(&spec.capabilities));
+        let now_ms = self.unix_ms();
+        let process = self.table.insert(&ids, name, spec, host, hub, now_ms);
+        let (reference, ordinal) = (process.reference(), process.ordinal);
+        self.logs.insert(log, ordinal);
+        self.look(log, LOOKS_IN_A_ROW);
+        if cancelled {
+            let shown = crate::ids::show(reference.id);
+            let message = format!("cancelled, started as {shown} (`{}`)", reference.name);
+            return Err(RemoteError::new(ErrorCode::Cancelled, message).with_process(reference.id));
+        }
+        Ok(reference.encode())
+    }
+
+    pub(crate) fn stop(&mut self, waiter: Waiter, body: &[u8]) -> Answer {
+        let token = match self.admit(waiter, body) {
+            Ok(token) => token,
+            Err(answer) => return answer,
+        };
+        let found = decode_target(body)
+            .map_err(RemoteError::from)
+            .and_then(|target| {
+                let process = self.table.find(&target)?;
+                Ok((
+                    process.ordinal,
+                    process.host,
+                    process.state,
+                    process.reference(),
+                ))
+            });
+        let (ordinal, process) = match found {
+            Ok((ordinal, host, ProcessState::Started, _)) => (ordinal, host),
+            // Stopping what is stopped changes nothing and is no error.
+            Ok((_, _, _, reference)) => {
+                self.settle(waiter, token, Ok(reference.encode()));
+                return None;
+            }
+            Err(error) => {
+                self.settle(waiter, token, Err(error));
+                return None;
+            }
+        };
+        // The host takes one stop of a process: whoever else asks for it waits for the same one.
+        if let Some(stop) = self
+            .stopping
+            .values_mut()
+            .find(|stop| stop.ordinal == ordinal)
+        {
+            stop.waiters.push((waiter, token));
+            return None;
+        }
+        let op = self.next_op();
+        let waiters = vec![(waiter, token)];
+        self.stopping.insert(op, Stop { ordinal, waiters });
+        self.calls.push_back(HostCall::Stop { op, process });
+        None
+    }
+
+    /// The host has stopped a process, or not.
+    pub(crate) fn stopped(&mut self, op: OpId, result: Result<(), StopFailure>) {
+        let Some(stop) = self.stopping.remove(&op) else {
+            return;
+        };
+        let now_ms = self.unix_ms();
+        let max_stopped = self.config.max_stopped;
+        let answer = match (self.table.get(stop.ordinal), result) {
+            (None, _) => Err(RemoteError::new(
+                ErrorCode::NotFound,
+                "the process was forgotten",
+            )),
+            (Some(process), Err(StopFailure::Failed(words))) => {
+                Err(failure::stop(&process.name, &words))
+            }
+            // Somebody else stopped it: what was asked for is true.
+            (Some(process), Ok(()) | Err(StopFailure::Gone)) => Ok(process.reference().encode()),
+        };
+        if answer.is_ok() {
+            let forget = self.table.stopped(stop.ordinal, now_ms, max_stopped);
+            self.close_log(stop.ordinal);
+            if let Some(forget) = forget {
+                self.forget(forget);
+            }
+        }
+        for (waiter, token) in stop.waiters {
+            self.settle(waiter, token, answer.clone());
+        }
+    }
+
+    /// A stopped process's log is read to its end and then freed in the runtime; its ring stays.
+    fn close_log(&mut self, ordinal: u64) {
+        let Some(process) = self.table.get_mut(ordinal) else {
+            return;
+        };
+        let log = process.hub.log();
+        if process.hub.is_busy() {
+            self.calls.push_back(HostCall::CloseLog { log });
+            return;
+        }
+        process.hub.ended();
+        self.handle_host(self.now, Completion::LogEnded { log });
+    }
+
+    /// Forgets a stopped process with its log.
+    fn forget(&mut self, ordinal: u64) {
+        let Some(process) = self.table.remove(ordinal) else {
+            return;
+        };
+        self.ring_bytes = self.ring_bytes.saturating_sub(process.hub.bytes());
+        self.logs.remove(&process.hub.log());
+        self.pump_followers(ordinal);
+    }
+}
+
+/// What must be right before the host sees it.
+fn check_spec(spec: &StartRequest) -> Result<(), RemoteError> {
+    let invalid = |field: &str, message: String| {
+        Err(RemoteError::new(ErrorCode::InvalidArgument, message).with_field(field))
+    };
+    let module = spec.module.escape_debug();
+    if spec.module.is_empty() || spec.module.chars().any(char::is_control) {
+        return invalid("module", format!("`{module}` is not a module id"));
+    }
+    if spec.module.starts_with('/') || spec.module.split('/').any(|part| part == "..") {
+        return invalid(
+            "module",
+            format!(
+                "the module id `{module}` must be relative and stay inside the runtime's modules directory"
+            ),
+        );
+    }
+    if spec.entrypoint.is_empty() || spec.entrypoint.chars().any(char::is_control) {
+        let entrypoint = spec.entrypoint.escape_debug();
+        return invalid("entrypoint", format!("`{entrypoint}` is not an entrypoint"));
+    }
+    if spec.log_uri.as_ref().is_some_and(String::is_empty) {
+        return invalid("log-uri", "the log URI is empty".to_owned());
+    }
+    if spec
+        .args
+        .iter()
+        .any(|arg| matches!(arg, EntrypointArg::Resource(_)))
+    {
+        // Client input never becomes a handle of the runtime; resources get ids here once there are channels.
+        return Err(RemoteError::new(
+            ErrorCode::Unsupported,
+            "this server has no resources to pass as arguments yet",
+        )
+        .with_field("arguments"));
+    }
+    check_arguments(&spec.signature, &spec.args, spec.log_uri.as_deref()).map_err(|error| {
+        let code = match error {
+            ArgumentError::TooLarge { .. } | ArgumentError::TooMany { .. } => ErrorCode::TooLarge,
+            _ => ErrorCode::InvalidArgument,
+        };
+        RemoteError::new(code, error.to_string()).with_field("arguments")
+    })
+}
+
+fn exhausted(message: String, limit: usize) -> RemoteError {
+    RemoteError::new(ErrorCode::ResourceExhausted, message).with_limit(limit as u64)
+}
