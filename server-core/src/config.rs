@@ -16,6 +16,8 @@ pub struct Config {
     /// Stopped processes that stay in the table, with their logs, for `ps --all` and `logs`. Past it the one that was
     /// stopped first is forgotten.
     pub max_stopped: usize,
+    /// How long a stopped process stays in the table, with its log; needs a clock.
+    pub retention: Duration,
     /// Starts in the host at a time: each compiles a module on one of the runtime's worker threads.
     pub max_starts: usize,
     /// Starts that wait for the host. Past it a start is refused with "resource exhausted".
@@ -50,6 +52,7 @@ impl Default for Config {
             max_connections: 1_024,
             max_processes: 1_024,
             max_stopped: 256,
+            retention: Duration::from_secs(60 * 60),
             max_starts: 2,
             max_waiting_starts: 1_024,
             ring_bytes: 256 * 1024,

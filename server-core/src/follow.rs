@@ -130,20 +130,30 @@ impl Server {
         }
     }
 
-    /// Looks once more for the logs that a client waits for: its input is the only clock that a server without one has.
+    /// Looks once more for the logs, and for the last records, that a client waits for: its input is the only clock that a server without one has.
     pub(crate) fn look_again(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
-        let waiting: Vec<LogId> = connection
+        let followed: Vec<LogId> = connection
             .followers
             .values()
             .filter_map(|follower| self.table.get(follower.ordinal))
-            .filter(|process| process.hub.state() == LogState::Waiting)
+            .filter(|process| matches!(process.hub.state(), LogState::Waiting | LogState::Attached))
             .map(|process| process.hub.log())
             .collect();
-        for log in waiting {
+        for log in followed {
             self.look(log, u32::MAX);
+            if self.config.unix_origin_ms.is_none() {
+                self.nudge(log);
+            }
+        }
+    }
+
+    /// Looks after a log that may not have shown its last record.
+    fn nudge(&mut self, log: LogId) {
+        if self.quiet.asked(log) {
+            self.calls.push_back(HostCall::NudgeLog { log });
         }
     }
 
@@ -162,6 +172,7 @@ impl Server {
             max = max.min(process.hub.bytes());
         }
         let grown = process.hub.push(entry, max, now_ms);
+        self.quiet.touched(log, self.now);
         self.ring_bytes = self.ring_bytes.saturating_add_signed(grown);
         self.pump_log(log);
     }

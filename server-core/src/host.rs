@@ -43,6 +43,12 @@ pub enum HostCall {
         /// How often the log was looked for before. The host waits longer each time, if it has a clock.
         attempt: u32,
     },
+    /// Make the log's reader look once more: its last record may have stayed invisible (see [`crate::quiet`]). Completes
+    /// with nothing.
+    NudgeLog {
+        /// The log.
+        log: LogId,
+    },
     /// Stop reading a log, after what it holds was read, and free what it takes in the runtime. Completes with
     /// [`Completion::LogEnded`].
     CloseLog {

@@ -24,6 +24,7 @@ pub mod host;
 pub mod hub;
 pub mod ids;
 mod processes;
+pub mod quiet;
 mod requests;
 mod server;
 pub mod sessions;

@@ -223,7 +223,9 @@ impl Server {
             (Some(process), Ok(()) | Err(StopFailure::Gone)) => Ok(process.reference().encode()),
         };
         if answer.is_ok() {
-            let forget = self.table.stopped(stop.ordinal, now_ms, max_stopped);
+            let forget = self
+                .table
+                .stopped(stop.ordinal, self.now, now_ms, max_stopped);
             self.close_log(stop.ordinal);
             if let Some(forget) = forget {
                 self.forget(forget);
@@ -249,12 +251,13 @@ impl Server {
     }
 
     /// Forgets a stopped process with its log.
-    fn forget(&mut self, ordinal: u64) {
+    pub(crate) fn forget(&mut self, ordinal: u64) {
         let Some(process) = self.table.remove(ordinal) else {
             return;
         };
         self.ring_bytes = self.ring_bytes.saturating_sub(process.hub.bytes());
         self.logs.remove(&process.hub.log());
+        self.quiet.remove(process.hub.log());
         self.pump_followers(ordinal);
     }
 }

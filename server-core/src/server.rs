@@ -17,6 +17,7 @@ use crate::{
     host::{Completion, Host, HostCall, LogId, OpId},
     hub::Entry,
     ids::Ids,
+    quiet::QuietLogs,
     sessions::{Sessions, Token},
     starts::StartQueue,
     table::Table,
@@ -58,6 +59,8 @@ pub struct Server {
     pub(crate) logs: BTreeMap<LogId, u64>,
     /// Who follows the log of the process with this number.
     pub(crate) followers: BTreeMap<u64, BTreeSet<Waiter>>,
+    /// Logs that may not have shown their last record.
+    pub(crate) quiet: QuietLogs,
     pub(crate) last_log: u64,
     pub(crate) ring_bytes: usize,
     pub(crate) starts: StartQueue<Start>,
@@ -82,6 +85,7 @@ impl Server {
             table: Table::default(),
             logs: BTreeMap::new(),
             followers: BTreeMap::new(),
+            quiet: QuietLogs::default(),
             last_log: 0,
             ring_bytes: 0,
             starts: StartQueue::new(config.max_starts, config.max_waiting_starts),
@@ -142,6 +146,7 @@ impl Server {
             Completion::LogRecord { log, bytes } => self.push(log, Entry::Record(bytes)),
             Completion::LogLost { log } => self.push(log, Entry::Lost),
             Completion::LogEnded { log } => {
+                self.quiet.remove(log);
                 self.with_hub(log, |process| process.hub.ended());
                 self.pump_log(log);
             }
@@ -174,6 +179,13 @@ impl Server {
             }
             self.events(id);
         }
+        while let Some(log) = self.quiet.pop(now) {
+            self.calls.push_back(HostCall::NudgeLog { log });
+        }
+        let retention = self.config.retention;
+        while let Some(ordinal) = self.table.stopped_before(now, retention) {
+            self.forget(ordinal);
+        }
     }
 
     /// When [`Server::handle_timeout`] is due; never without a clock.
@@ -184,6 +196,12 @@ impl Server {
             .values()
             .filter(|connection| !connection.core.is_open() && !connection.core.is_closed())
             .map(|connection| connection.hello_by)
+            .chain(self.quiet.next())
+            .chain(
+                self.table
+                    .first_stopped()
+                    .map(|at| at.saturating_add(self.config.retention)),
+            )
             .min()
     }
 

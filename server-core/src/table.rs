@@ -1,9 +1,10 @@
 //! The process table: what was started here, by id and by name.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use selium_remote_client_protocol::{
-    Capability, ErrorCode, RemoteError,
+    Capability, ErrorCode, RemoteError, Time,
     ops::{ProcessInfo, ProcessRef, ProcessState, StartRequest},
 };
 
@@ -36,6 +37,8 @@ pub struct Process {
     pub started_ms: Option<u64>,
     /// When it was stopped, likewise.
     pub stopped_ms: Option<u64>,
+    /// When it was stopped, as the server's own time.
+    pub stopped_at: Option<Time>,
     /// Its log.
     pub hub: Hub,
 }
@@ -194,6 +197,7 @@ impl Table {
             state: ProcessState::Started,
             started_ms: now_ms,
             stopped_ms: None,
+            stopped_at: None,
             hub,
         })
     }
@@ -245,6 +249,7 @@ impl Table {
     pub fn stopped(
         &mut self,
         ordinal: u64,
+        now: Time,
         now_ms: Option<u64>,
         max_stopped: usize,
     ) -> Option<u64> {
@@ -254,10 +259,25 @@ impl Table {
         }
         process.state = ProcessState::Stopped;
         process.stopped_ms = now_ms;
+        process.stopped_at = Some(now);
         self.stopped.push_back(ordinal);
         (self.stopped.len() > max_stopped)
             .then(|| self.stopped.pop_front())
             .flatten()
+    }
+
+    /// When the process that was stopped first was stopped.
+    #[must_use]
+    pub fn first_stopped(&self) -> Option<Time> {
+        let first = self.stopped.front()?;
+        self.by_ordinal.get(first)?.stopped_at
+    }
+
+    /// The process that was stopped first, if that is `retention` ago or longer.
+    #[must_use]
+    pub fn stopped_before(&self, now: Time, retention: Duration) -> Option<u64> {
+        let over = self.first_stopped()?.saturating_add(retention) <= now;
+        self.stopped.front().copied().filter(|_| over)
     }
 
     /// Forgets a process.
@@ -362,10 +382,17 @@ mod tests {
         let mut table = Table::default();
         let ordinals: Vec<u64> = (0..4).map(|_| start(&mut table, None).0).collect();
         assert_eq!(table.live(), 4);
-        assert_eq!(table.stopped(ordinals[1], None, 2), None);
-        assert_eq!(table.stopped(ordinals[1], None, 2), None, "stopped twice");
-        assert_eq!(table.stopped(ordinals[0], None, 2), None);
-        assert_eq!(table.stopped(ordinals[2], None, 2), Some(ordinals[1]));
+        assert_eq!(table.stopped(ordinals[1], Time::ZERO, None, 2), None);
+        assert_eq!(
+            table.stopped(ordinals[1], Time::ZERO, None, 2),
+            None,
+            "stopped twice"
+        );
+        assert_eq!(table.stopped(ordinals[0], Time::ZERO, None, 2), None);
+        assert_eq!(
+            table.stopped(ordinals[2], Time::ZERO, None, 2),
+            Some(ordinals[1])
+        );
         table.remove(ordinals[1]);
         assert_eq!((table.len(), table.live()), (3, 1));
     }

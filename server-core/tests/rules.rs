@@ -222,7 +222,9 @@ impl World {
 
     /// Lets the stop in the host succeed.
     fn stop_op(&mut self) -> OpId {
-        match self.host.take()[..] {
+        let mut calls = self.host.take();
+        calls.retain(|call| !matches!(call, HostCall::NudgeLog { .. }));
+        match calls[..] {
             [HostCall::Stop { op, .. }] => op,
             ref other => panic!("{other:?}"),
         }
@@ -947,6 +949,70 @@ fn a_server_with_a_clock_waits_for_a_hello_only_so_long() {
     let (process, _) = world.started(a, "timed");
     let info = world.inspect(a, &ids::show(process.id)).unwrap();
     assert_eq!(info.started_ms, Some(1_700_000_010_000));
+}
+
+#[test]
+fn logs_that_fall_silent_are_looked_after() {
+    let mut world = World::new(Config {
+        unix_origin_ms: Some(1),
+        ..Config::default()
+    });
+    let a = world.connect();
+    let (_, log) = world.started(a, "web");
+    world.opened(log);
+    world.record(log, "one");
+    let due = Time::from_millis(200);
+    assert_eq!(world.server.poll_timeout(), Some(due));
+    world.now = due;
+    world.server.handle_timeout(due);
+    world.run();
+    assert_eq!(world.host.take(), [HostCall::NudgeLog { log }]);
+    assert_eq!(world.server.poll_timeout(), None);
+}
+
+#[test]
+fn without_a_clock_a_followers_input_is_the_time_to_look() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let (_, log) = world.started(a, "web");
+    world.opened(log);
+    world.record(log, "one");
+    world.call(a, &InfoRequest);
+    assert!(world.host.take().is_empty(), "nobody follows it");
+    world.call(a, &follow("web"));
+    assert_eq!(world.host.take(), [HostCall::NudgeLog { log }]);
+    world.record(log, "two");
+    world.call(a, &InfoRequest);
+    assert_eq!(world.host.take(), [HostCall::NudgeLog { log }]);
+    world.call(a, &InfoRequest);
+    assert!(world.host.take().is_empty(), "once a burst");
+}
+
+#[test]
+fn stopped_processes_are_forgotten_after_a_time() {
+    let mut world = World::new(Config {
+        unix_origin_ms: Some(1),
+        ..Config::default()
+    });
+    let a = world.connect();
+    let (process, log) = world.started(a, "web");
+    world.opened(log);
+    world.record(log, "one");
+    world.stop(a, "web");
+    let op = world.stop_op();
+    world.complete(Completion::Stopped { op, result: Ok(()) });
+    world.complete(Completion::LogEnded { log });
+    let hour = Time::from_millis(60 * 60 * 1_000);
+    assert_eq!(world.server.poll_timeout(), Some(hour));
+    world.now = Time::from_millis(60 * 60 * 1_000 - 1);
+    world.server.handle_timeout(world.now);
+    assert!(world.inspect(a, &ids::show(process.id)).is_ok());
+    world.now = hour;
+    world.server.handle_timeout(world.now);
+    assert!(world.inspect(a, &ids::show(process.id)).is_err());
+    let request = world.call(a, &InfoRequest);
+    let info = ServerInfo::decode(&world.answer(a, request).unwrap()).unwrap();
+    assert_eq!((info.processes, info.hubs, info.ring_bytes), (0, 0, 0));
 }
 
 #[test]

@@ -48,17 +48,17 @@ pub(crate) async fn open(
     match channel.weak_reader().await {
         Ok(reader) => {
             module.complete(Completion::LogOpened { log });
-            let closer = close(Rc::clone(&control), channel, process);
-            if executor::spawn(closer).is_err() {
+            let keeper = keep(Rc::clone(&control), channel, process);
+            if executor::spawn(keeper).is_err() {
                 tracing::error!("too many tasks; a log's channel will not be freed");
             }
             read(&module, &control, log, reader).await;
         }
         Err(error) => tracing::warn!(%error, "a process's log cannot be read"),
     }
-    // The closer waits for this when the log ended by itself.
+    // The keeper waits for this when the log ended by itself.
     control.closing.set(true);
-    control.closed.notify();
+    control.changed.notify();
     module.logs.borrow_mut().remove(&log);
     module.complete(Completion::LogEnded { log });
 }
@@ -123,11 +123,46 @@ async fn read(module: &Rc<Module>, control: &LogControl, log: LogId, mut reader:
     }
 }
 
-/// Waits until the log is to end, lets its reader read what is left, and deletes the channel.
-async fn close(control: Rc<LogControl>, channel: Channel, process: HostProcess) {
+/// Looks after a log's channel until it is to end, and then frees it.
+async fn keep(control: Rc<LogControl>, channel: Channel, process: HostProcess) {
     while !control.closing.get() {
-        control.closed.notified().await;
+        control.changed.notified().await;
+        if control.nudging.take()
+            && let Err(error) = nudge(&channel).await
+        {
+            tracing::debug!(%error, "a log could not be looked after");
+        }
     }
+    settle(&control, process).await;
+    // Its last record may have stayed invisible.
+    if nudge(&channel).await.is_ok() {
+        settle(&control, process).await;
+    }
+    if let Err(error) = channel.delete().await {
+        tracing::debug!(%error, "a log's channel was gone already");
+    }
+}
+
+/// Makes every waiting reader of a channel look once more.
+///
+/// The runtime wakes waiting readers on a write, and only those that wait for a place strictly before the channel's new
+/// end: one that looked in the middle of the last write waits for exactly that end and sleeps on. Reading wakes those that
+/// wait at the end or behind it, but only while the channel has a writer. So: a writer, one read by a throw-away reader
+/// (of the oldest record, which is there), and both are freed. While the idle writer exists nobody sees anything new;
+/// that is why this is done rarely.
+async fn nudge(channel: &Channel) -> Result<(), ReadError> {
+    let mut reader = channel.weak_reader().await.map_err(ReadError::Host)?;
+    let writer = channel.strong_writer().await.map_err(ReadError::Host)?;
+    let read = reader.read(MAX_RECORD).await;
+    drop(writer);
+    match read {
+        Ok(_) | Err(ReadError::Gap) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets a log's reader read what is left: until no record has come for a few round trips to the host.
+async fn settle(control: &LogControl, process: HostProcess) {
     let mut quiet = 0;
     let mut reads = control.reads.get();
     while quiet < QUIET_ROUND_TRIPS {
@@ -140,8 +175,5 @@ async fn close(control: Rc<LogControl>, channel: Channel, process: HostProcess) 
             quiet = 0;
             reads = control.reads.get();
         }
-    }
-    if let Err(error) = channel.delete().await {
-        tracing::debug!(%error, "a log's channel was gone already");
     }
 }

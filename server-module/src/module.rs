@@ -22,13 +22,15 @@ pub(crate) struct Module {
     pub(crate) logs: RefCell<BTreeMap<LogId, Rc<LogControl>>>,
 }
 
-/// How the server tells a task that reads a log to end.
+/// What the server wants of the tasks that look after a log.
 #[derive(Debug, Default)]
 pub(crate) struct LogControl {
     /// Whether it is to end.
     pub(crate) closing: Cell<bool>,
-    /// Told when `closing` is set.
-    pub(crate) closed: Notify,
+    /// Whether its reader is to look once more.
+    pub(crate) nudging: Cell<bool>,
+    /// Told when one of these is set.
+    pub(crate) changed: Notify,
     /// Records read so far (wrapping), by which one sees whether more come.
     pub(crate) reads: Cell<u32>,
 }

@@ -37,12 +37,19 @@ impl Host for Runtime<'_> {
                     .insert(log, Rc::clone(&control));
                 executor::spawn(logs::open(module, control, log, process, attempt))
             }
+            HostCall::NudgeLog { log } => {
+                if let Some(control) = self.module.logs.borrow().get(&log) {
+                    control.nudging.set(true);
+                    control.changed.notify();
+                }
+                Ok(())
+            }
             HostCall::CloseLog { log } => {
                 let control = self.module.logs.borrow().get(&log).cloned();
                 match control {
                     Some(control) => {
                         control.closing.set(true);
-                        control.closed.notify();
+                        control.changed.notify();
                         Ok(())
                     }
                     // It has ended already, or was never found.
