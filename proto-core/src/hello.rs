@@ -3,7 +3,7 @@
 use crate::{
     abi::{Capability, CapabilitySet},
     fields::{FieldError, FieldReader, FieldWriter},
-    limits::{Limits, MAX_ROLE, MAX_SOFTWARE},
+    limits::{Limits, MAX_CHUNK, MAX_ROLE, MAX_SOFTWARE},
 };
 
 /// Feature bits: what a side can do beyond version 1's minimum. Unknown bits are ignored.
@@ -43,6 +43,11 @@ impl PeerLimits {
             connection_window: limits.connection_window as u64,
             stream_window: limits.stream_window as u64,
         }
+    }
+
+    /// Bytes of the longest request or response that it can take in: one that fits a frame needs no reassembly.
+    pub(crate) fn longest_reassembled(&self) -> usize {
+        self.reassembly.max(MAX_CHUNK)
     }
 
     fn encode(&self, fields: &mut FieldWriter) {

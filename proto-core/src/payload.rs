@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// Pieces smaller than this are copied out of the read buffer that they arrived in: a small message kept for long must
-/// not keep a large buffer alive.
+/// Pieces smaller than this are copied out of the read buffer that they arrived in: what is kept for long must not keep
+/// large buffers alive, and what arrives byte by byte must not take many times its size.
 pub const COPY_BELOW: usize = 1024;
 
 /// The bytes of one message, in order, in one or more pieces.
@@ -33,14 +33,18 @@ impl Payload {
         self.len == 0
     }
 
-    /// Appends a piece; empty pieces are left out.
+    /// Appends a piece; empty pieces are left out. Two small pieces in a row are copied into one, so that there are
+    /// never more than one and a piece for each half of [`COPY_BELOW`].
     pub fn push(&mut self, piece: Bytes) {
         if piece.is_empty() {
             return;
         }
         self.len = self.len.saturating_add(piece.len());
-        if self.first.is_empty() {
+        let last = self.rest.last_mut().unwrap_or(&mut self.first);
+        if last.is_empty() {
             self.first = piece;
+        } else if last.len() < COPY_BELOW && piece.len() < COPY_BELOW {
+            *last = [&last[..], &piece[..]].concat().into();
         } else {
             self.rest.push(piece);
         }

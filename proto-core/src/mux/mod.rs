@@ -216,27 +216,12 @@ impl Mux {
             self.out.message(id, head, payload);
             return;
         }
-        let frame = match head {
-            Head::Request { op } => Frame::Request {
-                id,
-                op,
-                total,
-                chunk: payload,
-            },
-            Head::Response { code } => Frame::Response {
-                id,
-                code,
-                total,
-                chunk: payload,
-            },
-            Head::Data { seq } => Frame::Data {
-                id,
-                seq,
-                total,
-                chunk: payload,
-            },
-        };
-        self.out.urgent(&frame);
+        self.out.urgent(&head.frame(id, total, payload));
+    }
+
+    /// Bytes of the longest response that the peer takes.
+    pub(crate) fn longest_response(&self) -> usize {
+        self.peer.max_message.min(self.peer.longest_reassembled())
     }
 
     /// Queues a stream message.

@@ -1,0 +1,52 @@
+//! What a server connection tells its driver.
+
+use bytes::Bytes;
+
+use crate::{CloseReason, Payload, RequestId, hello::ClientHello};
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerEvent {
+    /// The client's hello came: call [`accept`](super::ServerConnection::accept) or [`refuse`](super::ServerConnection::refuse).
+    Hello(ClientHello),
+    /// A request came: answer it exactly once, with one of the `respond` calls.
+    Request {
+        /// The request.
+        id: RequestId,
+        /// The operation.
+        op: u64,
+        /// Its fields.
+        body: Bytes,
+    },
+    /// The client no longer wants a request's answer (which must still be given) or a stream (which is gone).
+    Cancelled {
+        /// The request or stream.
+        id: RequestId,
+        /// Whether it was a stream.
+        stream: bool,
+    },
+    /// A published message came. Give `cost` back with [`consume`](super::ServerConnection::consume) once it was handled.
+    Message {
+        /// The stream.
+        id: RequestId,
+        /// Its sequence number.
+        seq: u64,
+        /// Its bytes.
+        payload: Payload,
+        /// Its cost in credit.
+        cost: usize,
+    },
+    /// The client ended its half of a stream.
+    Ended {
+        /// The stream.
+        id: RequestId,
+    },
+    /// A stream whose queue was full has room.
+    Room {
+        /// The stream.
+        id: RequestId,
+    },
+    /// The connection is over. The last event.
+    Closed(CloseReason),
+}

@@ -1,0 +1,402 @@
+//! The server's state machine (PROTOCOL.md, "A connection's life" and "Requests").
+//!
+//! ```text
+//!              hello read              accept()
+//!   Greeting ------------>  Deciding ------------>  Open  ----------> Closed
+//!       \___________________________________________________________/
+//!           refuse(), another protocol, version 0.3.3, loss
+//! ```
+//!
+//! The machine knows framing, ids, streams and limits; what requests mean is decided above it.
+
+mod event;
+mod input;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+pub use self::event::ServerEvent;
+pub use crate::client::StreamKind;
+use crate::{
+    ErrorCode, Payload, RemoteError, Time,
+    envelope::{ClientEnvelope, Envelope, ServerEnvelope},
+    frame::Frame,
+    hello::ServerHello,
+    limits::Limits,
+    mux::{Assembly, CloseReason, Head, Mux, RequestId, SendError, Transmit, goodbye},
+};
+
+#[derive(Debug)]
+enum Phase {
+    Greeting { seen: Vec<u8> },
+    Deciding { version: u16 },
+    Open,
+    Closed,
+}
+
+/// A request that came and is not finished.
+///
+/// ```text
+///   Receiving ---- complete ----> Running ---- respond_stream ----> Streaming
+///       |                            |                                 |
+///     CANCEL                      respond                      end, reset, CANCEL
+/// ```
+#[derive(Debug)]
+enum Exchange {
+    Receiving {
+        op: u64,
+        assembly: Assembly,
+    },
+    Running {
+        /// Whether the client has cancelled it: it opens no stream any more.
+        cancelled: bool,
+    },
+    Streaming(StreamKind),
+}
+
+/// One connection, seen from the server.
+#[derive(Debug)]
+pub struct ServerConnection {
+    mux: Mux,
+    phase: Phase,
+    opening: Option<Bytes>,
+    events: VecDeque<ServerEvent>,
+    requests: BTreeMap<u64, Exchange>,
+    /// How many of `requests` are open streams.
+    streams: usize,
+    last: u64,
+    draining: bool,
+}
+
+impl ServerConnection {
+    /// A new connection that waits for its client's hello.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            mux: Mux::new(limits),
+            phase: Phase::Greeting { seen: Vec::new() },
+            opening: None,
+            events: VecDeque::new(),
+            requests: BTreeMap::new(),
+            streams: 0,
+            last: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes bytes from the transport.
+    pub fn handle_input(&mut self, _now: Time, bytes: Bytes) {
+        match &mut self.phase {
+            Phase::Closed => return,
+            Phase::Open => self.mux.push(bytes),
+            Phase::Deciding { .. } => return self.refuse(bytes_behind_the_hello()),
+            Phase::Greeting { seen } => {
+                seen.extend_from_slice(&bytes);
+                let envelope = ClientEnvelope::decode(seen);
+                let rest = |end: usize| seen.len() > end;
+                match envelope {
+                    Envelope::Incomplete => return,
+                    Envelope::Legacy => return self.legacy(),
+                    Envelope::Foreign => {
+                        return self.refused(
+                            RemoteError::new(
+                                ErrorCode::Protocol,
+                                "this is a Selium control plane; your bytes are of another protocol",
+                            ),
+                            CloseReason::Foreign,
+                        );
+                    }
+                    Envelope::Complete(_, end) if rest(end) => {
+                        return self.refuse(bytes_behind_the_hello());
+                    }
+                    Envelope::Complete(envelope, _) => return self.greeted(&envelope),
+                }
+            }
+        }
+        if let Err(reason) = self.read() {
+            self.closed(reason);
+        }
+        self.check_queue();
+    }
+
+    /// The transport ended.
+    pub fn handle_eof(&mut self, _now: Time) {
+        self.closed(CloseReason::Lost);
+    }
+
+    /// The next event.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<ServerEvent> {
+        if let Some(id) = self.mux.out.roomy.pop() {
+            return Some(ServerEvent::Room { id: RequestId(id) });
+        }
+        self.events.pop_front()
+    }
+
+    /// The next write, of at most `max` bytes and at most [`crate::limits::MAX_WRITE`], but of one whole frame at least.
+    #[must_use]
+    pub fn poll_transmit(&mut self, max: usize) -> Option<Transmit> {
+        if let Some(opening) = self.opening.take() {
+            return Some(Transmit {
+                parts: vec![opening],
+            });
+        }
+        self.mux.transmit(max)
+    }
+
+    /// Whether there is something to transmit.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.opening.is_some() || !self.mux.out.is_idle()
+    }
+
+    /// Whether the connection is over. What [`ServerConnection::poll_transmit`] still gives should be sent.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether the hello was accepted and the connection is not over.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Open streams.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams
+    }
+
+    /// Requests in flight, streams included.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Accepts the client. Its requests come from now on.
+    pub fn accept(&mut self, hello: &ServerHello) {
+        if let Phase::Deciding { version } = self.phase {
+            self.phase = Phase::Open;
+            let hello = hello.encode().into();
+            self.opening = Some(ServerEnvelope::Accepted { version, hello }.encode());
+        }
+    }
+
+    /// Refuses the client and closes. A client that was accepted is told goodbye instead.
+    pub fn refuse(&mut self, error: RemoteError) {
+        if self.is_open() {
+            return self.close(error);
+        }
+        let reason = CloseReason::Local(error.clone());
+        self.refused(error, reason);
+    }
+
+    /// Answers a request that opens no stream.
+    pub fn respond(&mut self, id: RequestId, result: Result<Vec<u8>, RemoteError>) {
+        if !matches!(self.requests.get(&id.0), Some(Exchange::Running { .. })) {
+            return;
+        }
+        self.requests.remove(&id.0);
+        self.answer(id.0, result);
+    }
+
+    /// Answers a request with success and opens its stream.
+    ///
+    /// # Errors
+    /// When as many streams are open as allowed ([`SendError::Full`]), when the client would not take an answer of this
+    /// length, or when it has cancelled the request ([`SendError::NotOpen`]); the request was answered with an error
+    /// then. A stream that was ended counts until its end was sent.
+    pub fn respond_stream(
+        &mut self,
+        id: RequestId,
+        body: Vec<u8>,
+        kind: StreamKind,
+    ) -> Result<(), SendError> {
+        let Some(Exchange::Running { cancelled }) = self.requests.get(&id.0) else {
+            return Err(SendError::NotOpen);
+        };
+        if *cancelled {
+            let error = RemoteError::new(ErrorCode::Cancelled, "cancelled before it was answered");
+            self.respond(id, Err(error));
+            return Err(SendError::NotOpen);
+        }
+        let limit = self.mux.limits.max_streams;
+        if self.streams.saturating_add(self.mux.out.ending()) >= limit {
+            self.respond(id, Err(exhausted("streams are open", limit)));
+            return Err(SendError::Full);
+        }
+        let longest = self.mux.longest_response();
+        if body.len() > longest {
+            self.respond(id, Ok(body));
+            return Err(SendError::TooLarge(longest));
+        }
+        self.streams += 1;
+        self.requests.insert(id.0, Exchange::Streaming(kind));
+        match kind {
+            StreamKind::ToServer => self.mux.inbox.open(id.0),
+            _ => self.mux.out.open_lane(id.0),
+        }
+        self.answer(id.0, Ok(body));
+        Ok(())
+    }
+
+    /// Sends a message on a stream to the client.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing was queued then. After [`SendError::Full`] a [`ServerEvent::Room`] comes.
+    pub fn send(
+        &mut self,
+        id: RequestId,
+        seq: u64,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        self.check_stream(id, StreamKind::ToClient)?;
+        self.mux.send(id.0, seq, payload.into())
+    }
+
+    /// Marks a gap behind what was sent: `next` is the sequence number of the next message.
+    ///
+    /// # Errors
+    /// When the stream is not open.
+    pub fn gap(&mut self, id: RequestId, next: u64, count: Option<u64>) -> Result<(), SendError> {
+        self.check_stream(id, StreamKind::ToClient)?;
+        self.mux.out.gap(id.0, next, count);
+        Ok(())
+    }
+
+    /// Ends a stream behind what was sent.
+    pub fn end(&mut self, id: RequestId, error: Option<RemoteError>) {
+        if matches!(self.requests.get(&id.0), Some(Exchange::Streaming(_))) {
+            self.forget(id.0);
+            self.mux.out.end(id.0, error);
+            self.mux.inbox.remove(id.0);
+            self.mux.credit(id.0);
+        }
+    }
+
+    /// Ends a stream at once; what was not sent is dropped, but for the answer that opened it.
+    pub fn reset(&mut self, id: RequestId, error: RemoteError) {
+        if matches!(self.requests.get(&id.0), Some(Exchange::Streaming(_))) {
+            self.forget(id.0);
+            if self.mux.out.cut(id.0) {
+                // A RESET would overtake the answer.
+                self.mux.out.end(id.0, Some(error));
+            } else {
+                self.mux.out.urgent(&Frame::Reset { id: id.0, error });
+            }
+            self.mux.inbox.remove(id.0);
+            self.mux.credit(id.0);
+        }
+    }
+
+    /// Acknowledges published messages up to `seq`.
+    pub fn acknowledge(&mut self, id: RequestId, seq: u64, may_be_dropped: bool) {
+        if self.check_stream(id, StreamKind::ToServer).is_ok() {
+            self.mux.out.urgent(&Frame::Ack {
+                id: id.0,
+                seq,
+                may_be_dropped,
+            });
+            self.check_queue();
+        }
+    }
+
+    /// Gives back the credit of a published message that was handled.
+    pub fn consume(&mut self, id: RequestId, cost: usize) {
+        if self.mux.is_closed() {
+            return;
+        }
+        self.mux.inbox.consume(id.0, cost);
+        self.mux.credit(id.0);
+    }
+
+    /// Takes no new requests from now on, and says so.
+    pub fn drain(&mut self) {
+        if self.is_open() && !self.draining {
+            self.draining = true;
+            self.mux.out.urgent(&Frame::Drain);
+        }
+    }
+
+    /// Closes the connection with a goodbye.
+    pub fn close(&mut self, error: RemoteError) {
+        self.closed(CloseReason::Local(error));
+    }
+
+    fn check_stream(&self, id: RequestId, kind: StreamKind) -> Result<(), SendError> {
+        match self.requests.get(&id.0) {
+            Some(Exchange::Streaming(open)) if *open == kind => Ok(()),
+            _ => Err(SendError::NotOpen),
+        }
+    }
+
+    fn answer(&mut self, id: u64, result: Result<Vec<u8>, RemoteError>) {
+        let longest = self.mux.longest_response();
+        let result = match result {
+            Ok(body) if body.len() > longest => Err(too_long(body.len(), longest)),
+            result => result,
+        };
+        let (code, mut body) = match result {
+            Ok(body) => (0, body),
+            Err(error) => (u64::from(error.code.to_wire()), error.encode()),
+        };
+        if body.len() > longest {
+            body.clear(); // An error without its words.
+        }
+        self.mux.control(id, Head::Response { code }, body.into());
+        self.check_queue();
+    }
+
+    fn forget(&mut self, id: u64) {
+        if let Some(Exchange::Streaming(_)) = self.requests.remove(&id) {
+            self.streams = self.streams.saturating_sub(1);
+        }
+    }
+
+    fn check_queue(&mut self) {
+        if self.mux.overflows() {
+            let limit = self.mux.limits.control_queue;
+            self.closed(CloseReason::Local(
+                RemoteError::new(
+                    ErrorCode::ResourceExhausted,
+                    "the client does not read its answers",
+                )
+                .with_limit(limit as u64),
+            ));
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        if self.is_closed() {
+            return;
+        }
+        let greeted = self.is_open();
+        self.phase = Phase::Closed;
+        self.requests.clear();
+        self.streams = 0;
+        self.mux.close(goodbye(&reason).filter(|_| greeted));
+        self.events.push_back(ServerEvent::Closed(reason));
+    }
+}
+
+fn bytes_behind_the_hello() -> RemoteError {
+    RemoteError::new(
+        ErrorCode::Protocol,
+        "bytes behind the hello before it was answered",
+    )
+}
+
+fn too_long(len: usize, longest: usize) -> RemoteError {
+    let message = format!("the answer is {len} bytes long, the client takes {longest}");
+    RemoteError::new(ErrorCode::TooLarge, message).with_limit(longest as u64)
+}
+
+fn exhausted(what: &str, limit: usize) -> RemoteError {
+    RemoteError::new(
+        ErrorCode::ResourceExhausted,
+        format!("{limit} {what}, which is the limit"),
+    )
+    .with_limit(limit as u64)
+}

@@ -1,0 +1,129 @@
+//! Two machines, joined by byte pipes.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // Helpers of tests.
+
+use bytes::Bytes;
+use selium_remote_client_protocol::{
+    Limits, RequestId, Time,
+    client::{ClientConfig, ClientConnection, ClientEvent, RequestOptions, StreamKind},
+    hello::{ClientHello, ServerHello},
+    limits::MAX_WRITE,
+    server::{ServerConnection, ServerEvent},
+};
+
+pub(crate) struct Pair {
+    pub(crate) client: ClientConnection,
+    pub(crate) server: ServerConnection,
+    pub(crate) client_events: Vec<ClientEvent>,
+    pub(crate) server_events: Vec<ServerEvent>,
+}
+
+impl Pair {
+    pub(crate) fn open(client_limits: Limits, server_limits: Limits) -> Self {
+        let hello = ClientHello::new([1; 16], [2; 16], &client_limits);
+        let mut pair = Self {
+            client: ClientConnection::new(ClientConfig::new(hello, client_limits)),
+            server: ServerConnection::new(server_limits),
+            client_events: Vec::new(),
+            server_events: Vec::new(),
+        };
+        pair.run();
+        let hello = ServerHello::new([9; 16], &server_limits);
+        pair.server.accept(&hello);
+        pair.run();
+        assert!(matches!(
+            pair.client_events[..],
+            [ClientEvent::Connected(_)]
+        ));
+        pair.client_events.clear();
+        pair.server_events.clear();
+        pair
+    }
+
+    /// Carries everything until nothing moves any more.
+    pub(crate) fn run(&mut self) {
+        while self.step_up() | self.step_down() {}
+    }
+
+    pub(crate) fn step_up(&mut self) -> bool {
+        let transmit = self.client.poll_transmit(MAX_WRITE);
+        if let Some(transmit) = &transmit {
+            self.server
+                .handle_input(Time::ZERO, transmit.to_vec().into());
+        }
+        self.collect();
+        transmit.is_some()
+    }
+
+    pub(crate) fn step_down(&mut self) -> bool {
+        let transmit = self.server.poll_transmit(MAX_WRITE);
+        if let Some(transmit) = &transmit {
+            self.client
+                .handle_input(Time::ZERO, transmit.to_vec().into());
+        }
+        self.collect();
+        transmit.is_some()
+    }
+
+    pub(crate) fn collect(&mut self) {
+        self.client_events
+            .extend(std::iter::from_fn(|| self.client.poll_event()));
+        self.server_events
+            .extend(std::iter::from_fn(|| self.server.poll_event()));
+    }
+
+    pub(crate) fn request(&mut self, stream: StreamKind) -> RequestId {
+        let options = RequestOptions {
+            stream,
+            deadline: None,
+        };
+        self.client.request(1, Bytes::new(), options).unwrap()
+    }
+
+    /// A stream that is open on both sides.
+    pub(crate) fn stream(&mut self, kind: StreamKind) -> RequestId {
+        let id = self.request(kind);
+        self.run();
+        self.server
+            .respond_stream(id, b"ok".to_vec(), kind)
+            .unwrap();
+        self.run();
+        self.client_events.clear();
+        self.server_events.clear();
+        id
+    }
+
+    /// Reads every message of these streams that came, until nothing moves; answers the messages' ids and lengths.
+    pub(crate) fn read_all(&mut self, ids: &[RequestId]) -> Vec<(RequestId, usize)> {
+        let mut read = Vec::new();
+        loop {
+            self.run();
+            let events = std::mem::take(&mut self.client_events);
+            let mut moved = false;
+            for event in events {
+                match event {
+                    ClientEvent::Message {
+                        id, payload, cost, ..
+                    } if ids.contains(&id) => {
+                        moved = true;
+                        read.push((id, payload.len()));
+                        self.client.consume(id, cost);
+                    }
+                    other => self.client_events.push(other),
+                }
+            }
+            if !moved {
+                return read;
+            }
+        }
+    }
+
+    pub(crate) fn assert_open(&self) {
+        assert!(!self.client.is_closed(), "{:?}", self.client_events);
+        assert!(!self.server.is_closed(), "{:?}", self.server_events);
+    }
+}
