@@ -243,7 +243,11 @@ impl Failure {
                 if action.changes() && error.code() == Some(ErrorCode::OutcomeUnknown) {
                     hints.push("look with `selium ps --all` before trying again".to_owned());
                 }
-                if action.has_target() && error.code() == Some(ErrorCode::NotFound) {
+                if let ClientError::Remote { error, .. } = error.as_ref()
+                    && action.has_target()
+                    && error.code == ErrorCode::NotFound
+                    && error.field.as_deref() == Some("target")
+                {
                     hints.push("`selium ps --all` lists the processes".to_owned());
                 }
                 if error.code() == Some(ErrorCode::PermissionDenied) {

@@ -6,6 +6,9 @@
 /// The most bytes of message content in one frame. One chunk is the longest that a control frame waits in the core.
 pub const MAX_CHUNK: usize = 16 * 1024;
 
+/// The least that a stream may queue, however many share the connection's queue.
+pub const MIN_STREAM_QUEUE: usize = 4 * 1024;
+
 /// The largest value of a frame's length field: a chunk and the largest header around it.
 pub const MAX_FRAME: usize = MAX_CHUNK + 64;
 
@@ -82,6 +85,8 @@ pub struct Limits {
     pub control_queue: usize,
     /// Bytes of one stream's messages waiting to be sent. Past it: sending is refused until there is room.
     pub stream_queue: usize,
+    /// The same for all streams of the connection: each gets an equal share, but at least [`MIN_STREAM_QUEUE`].
+    pub connection_queue: usize,
 }
 
 impl Default for Limits {
@@ -96,6 +101,7 @@ impl Default for Limits {
             max_streams: 512,
             control_queue: 1024 * 1024,
             stream_queue: 64 * 1024,
+            connection_queue: 1024 * 1024,
         }
     }
 }

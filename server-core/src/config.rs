@@ -11,6 +11,10 @@ pub struct Config {
     pub limits: Limits,
     /// Open connections. Past it a new client is refused with "resource exhausted".
     pub max_connections: usize,
+    /// Bytes that all connections' streams may queue together. Each connection gets an equal share, but at least 64 KiB.
+    pub all_queues_bytes: usize,
+    /// Bytes of incomplete requests that all connections may hold together. Past it the connection that passes it ends.
+    pub all_reassembly_bytes: usize,
     /// Processes that are started and not stopped. Past it a start is refused with "resource exhausted".
     pub max_processes: usize,
     /// Stopped processes that stay in the table, with their logs, for `ps --all` and `logs`. Past it the one that was
@@ -50,6 +54,8 @@ impl Default for Config {
         Self {
             limits: Limits::default(),
             max_connections: 1_024,
+            all_queues_bytes: 64 * 1024 * 1024,
+            all_reassembly_bytes: 64 * 1024 * 1024,
             max_processes: 1_024,
             max_stopped: 256,
             retention: Duration::from_secs(60 * 60),

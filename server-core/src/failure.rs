@@ -20,12 +20,12 @@ pub(crate) fn start(spec: &StartRequest, words: &str) -> RemoteError {
         )
         .with_field("entrypoint");
     }
-    if has("expects params") || has("expects results") || has("expects ") && has("params, got") {
+    if let Some((given, has)) = mismatch(words) {
         return RemoteError::new(
             ErrorCode::InvalidArgument,
             format!(
-                "the arguments do not fit entrypoint `{entrypoint}` of `{module}`: {said} (the first two \
-                 parameters are the log URI)"
+                "the arguments do not fit entrypoint `{entrypoint}` of `{module}`: given are {given}, it takes {has} \
+                 (the first two are the log URI)"
             ),
         )
         .with_field("arguments");
@@ -63,6 +63,17 @@ pub(crate) fn start(spec: &StartRequest, words: &str) -> RemoteError {
         ErrorCode::Internal,
         format!("the runtime did not start it: {said}"),
     )
+}
+
+/// The two lists of types in the host's words on a signature that does not fit: what the start gives, and what the module
+/// has. (The host calls them the other way round: "expects" is what it was told.)
+fn mismatch(words: &str) -> Option<(String, String)> {
+    let (_, lists) = words
+        .split_once("expects params ")
+        .or_else(|| words.split_once("expects results "))?;
+    let (given, has) = lists.split_once(", got ")?;
+    let list = |text: &str| clip(text, MAX_HOST_WORDS / 2).escape_debug().to_string();
+    Some((list(given), list(has)))
 }
 
 /// A failed stop.
@@ -103,6 +114,14 @@ mod tests {
                 "internal error: Selium kernel error: Driver error: entrypoint `go` expects params [I32], got []"
             ),
             (ErrorCode::InvalidArgument, field("arguments"))
+        );
+        let words = "internal error: Selium kernel error: Driver error: entrypoint `go` expects params [I32, I64], got [I32]";
+        let error = start(&spec, words);
+        assert!(
+            error
+                .message
+                .contains("given are [I32, I64], it takes [I32] ("),
+            "{error}"
         );
         assert_eq!(code("what?"), (ErrorCode::Internal, None));
     }

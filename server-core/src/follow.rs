@@ -45,7 +45,7 @@ impl Server {
                 "`{}` has no log: it was started without ChannelLifecycle and ChannelWriter",
                 process.name
             );
-            return Err(RemoteError::new(ErrorCode::NotFound, message).with_field("target"));
+            return Err(RemoteError::new(ErrorCode::NotFound, message).with_field("log"));
         }
         let follower = Follower {
             ordinal: process.ordinal,
@@ -199,6 +199,7 @@ impl Server {
 
     /// Sends one follower as much as its stream takes.
     pub(crate) fn pump(&mut self, id: ConnectionId, request: RequestId) {
+        let share = self.queue_share();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -211,6 +212,7 @@ impl Server {
             self.drop_follower((id, request));
             return;
         };
+        connection.core.set_queue_share(share);
         let hub = &process.hub;
         let until = follower.until.unwrap_or(u64::MAX).min(hub.next());
         while follower.cursor < until {

@@ -169,14 +169,10 @@ impl Hub {
     /// Where a follower begins that wants at most `tail` entries, none before `since`.
     #[must_use]
     pub fn start_for(&self, tail: Option<u64>, since: Option<u64>) -> u64 {
-        if let Some(since) = since {
-            // Not cut to what is held: the follower is told exactly what is missing.
-            return since.min(self.next);
-        }
-        match tail {
-            Some(tail) => self.next.saturating_sub(tail).max(self.first()),
-            None => 0,
-        }
+        let tail = tail.map(|tail| self.next.saturating_sub(tail).max(self.first()));
+        // Not cut to what is held: the follower is told exactly what is missing.
+        let since = since.map(|since| since.min(self.next));
+        tail.max(since).unwrap_or(0)
     }
 }
 
@@ -223,6 +219,8 @@ mod tests {
         assert_eq!(hub.start_for(Some(0), None), 10);
         assert_eq!(hub.start_for(None, Some(2)), 2);
         assert_eq!(hub.start_for(None, Some(99)), 10);
+        assert_eq!(hub.start_for(Some(2), Some(6)), 8, "what both allow");
+        assert_eq!(hub.start_for(Some(9), Some(6)), 6);
     }
 
     #[test]

@@ -34,4 +34,4 @@ pub mod table;
 pub use config::Config;
 pub use connection::ConnectionId;
 pub use host::{Completion, Host, HostCall, HostProcess, LogId, OpId};
-pub use server::Server;
+pub use server::{HostCounters, Server};

@@ -5,6 +5,7 @@ use core::time::Duration;
 use selium_remote_client_protocol::{
     EntrypointArg, ErrorCode, RemoteError,
     abi::{ArgumentError, check_arguments},
+    limits::{MAX_ARGUMENT_BYTES, MAX_ARGUMENTS},
     ops::{Common, ProcessState, StartRequest, decode_target},
 };
 
@@ -299,11 +300,16 @@ fn check_spec(spec: &StartRequest) -> Result<(), RemoteError> {
         .with_field("arguments"));
     }
     check_arguments(&spec.signature, &spec.args, spec.log_uri.as_deref()).map_err(|error| {
-        let code = match error {
-            ArgumentError::TooLarge { .. } | ArgumentError::TooMany { .. } => ErrorCode::TooLarge,
-            _ => ErrorCode::InvalidArgument,
+        let (code, limit) = match error {
+            ArgumentError::TooLarge { .. } => (ErrorCode::TooLarge, Some(MAX_ARGUMENT_BYTES)),
+            ArgumentError::TooMany { .. } => (ErrorCode::TooLarge, Some(MAX_ARGUMENTS)),
+            _ => (ErrorCode::InvalidArgument, None),
         };
-        RemoteError::new(code, error.to_string()).with_field("arguments")
+        let refused = RemoteError::new(code, error.to_string()).with_field("arguments");
+        match limit {
+            Some(limit) => refused.with_limit(limit as u64),
+            None => refused,
+        }
     })
 }
 

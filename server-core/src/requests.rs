@@ -116,6 +116,18 @@ impl Server {
         info.hubs = self.logs.len() as u64;
         info.ring_bytes = self.ring_bytes as u64;
         info.starts = self.starts.len() as u64;
+        info.zombies = self
+            .connections
+            .values()
+            .filter(|connection| connection.core.is_closed())
+            .count() as u64;
+        info.held_bytes = self
+            .connections
+            .values()
+            .map(|connection| connection.core.held() as u64)
+            .sum();
+        info.suppressed_records = self.counters.suppressed_records;
+        info.orphans = self.counters.orphans;
         info
     }
 

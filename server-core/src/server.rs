@@ -23,6 +23,18 @@ use crate::{
     table::Table,
 };
 
+/// The least that a connection's streams may queue, however many connections there are.
+const MIN_QUEUE_SHARE: usize = 64 * 1024;
+
+/// What only the driver counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCounters {
+    /// Records of the server's own log that were suppressed.
+    pub suppressed_records: u64,
+    /// Operations of the runtime that nobody waits for any more and that have not ended.
+    pub orphans: u64,
+}
+
 /// A request that waits for something: who is to be answered.
 pub(crate) type Waiter = (ConnectionId, RequestId);
 
@@ -63,6 +75,9 @@ pub struct Server {
     pub(crate) quiet: QuietLogs,
     pub(crate) last_log: u64,
     pub(crate) ring_bytes: usize,
+    /// Bytes of incomplete requests on all connections.
+    reassembling: usize,
+    pub(crate) counters: HostCounters,
     pub(crate) starts: StartQueue<Start>,
     pub(crate) starting: BTreeMap<OpId, Start>,
     pub(crate) stopping: BTreeMap<OpId, Stop>,
@@ -88,6 +103,8 @@ impl Server {
             quiet: QuietLogs::default(),
             last_log: 0,
             ring_bytes: 0,
+            reassembling: 0,
+            counters: HostCounters::default(),
             starts: StartQueue::new(config.max_starts, config.max_waiting_starts),
             starting: BTreeMap::new(),
             stopping: BTreeMap::new(),
@@ -115,20 +132,41 @@ impl Server {
     pub fn handle_input(&mut self, now: Time, id: ConnectionId, bytes: Bytes) {
         self.now = now;
         if let Some(connection) = self.connections.get_mut(&id) {
+            let before = connection.core.reassembling();
             connection.core.handle_input(now, bytes);
+            let after = connection.core.reassembling();
+            self.reassembling = self
+                .reassembling
+                .saturating_sub(before)
+                .saturating_add(after);
+            if after > before && self.reassembling > self.config.all_reassembly_bytes {
+                connection.core.close(RemoteError::new(
+                    ErrorCode::ResourceExhausted,
+                    "too many requests are incomplete on all connections together",
+                ));
+            }
         }
         self.events(id);
         self.look_again(id);
     }
 
-    /// A connection's transport ended, or it was closed and everything is sent: it is forgotten.
+    /// The client sends nothing more. What is left to say to it can still be transmitted; then the driver calls
+    /// [`Server::forget_connection`].
     pub fn handle_eof(&mut self, now: Time, id: ConnectionId) {
         self.now = now;
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.core.handle_eof(now);
         }
         self.events(id);
-        self.connections.remove(&id);
+    }
+
+    /// A connection is gone.
+    pub fn forget_connection(&mut self, now: Time, id: ConnectionId) {
+        self.handle_eof(now, id);
+        if let Some(connection) = self.connections.remove(&id) {
+            let held = connection.core.reassembling();
+            self.reassembling = self.reassembling.saturating_sub(held);
+        }
         self.ready.remove(&id);
     }
 
@@ -252,6 +290,17 @@ impl Server {
             }
             self.ready.insert(id);
         }
+    }
+
+    /// Takes what only the driver counts, for the answers to "server info".
+    pub fn set_counters(&mut self, counters: HostCounters) {
+        self.counters = counters;
+    }
+
+    /// Bytes that one connection's streams may queue now.
+    pub(crate) fn queue_share(&self) -> usize {
+        let share = self.config.all_queues_bytes / self.connections.len().max(1);
+        share.max(MIN_QUEUE_SHARE)
     }
 
     /// Milliseconds since the Unix epoch, if there is a clock.

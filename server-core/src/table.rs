@@ -293,7 +293,7 @@ impl Table {
 fn not_found(shown: &str) -> RemoteError {
     RemoteError::new(
         ErrorCode::NotFound,
-        format!("there is no process `{shown}` (`selium ps --all` lists them)"),
+        format!("there is no process `{shown}`"),
     )
     .with_field("target")
 }

@@ -625,7 +625,7 @@ fn a_start_whose_client_vanished_is_in_the_table() {
     world.call(a, &spec(Some("never")));
     world
         .server
-        .handle_eof(world.now, world.peers[a].connection);
+        .forget_connection(world.now, world.peers[a].connection);
     let op = world.start_op();
     world.complete(Completion::Started {
         op,
@@ -903,8 +903,23 @@ fn hostile_bytes_end_their_connection_only() {
     world
         .server
         .handle_input(world.now, foreign, Bytes::from_static(b"\0"));
-    world.server.handle_eof(world.now, foreign);
+    world.server.forget_connection(world.now, foreign);
     world.started(a, "fine");
+}
+
+#[test]
+fn who_ends_its_half_at_once_is_still_told() {
+    let mut world = World::new(Config::default());
+    let id = world.server.open(world.now, "peer");
+    let request = Bytes::from_static(b"\x10\0\0\0RMCL\0\0\0\0");
+    world.server.handle_input(world.now, id, request);
+    world.server.handle_eof(world.now, id);
+    assert!(!world.server.is_closed(id), "there is something to say");
+    let answer = world.server.poll_transmit(id, 65_536).unwrap().to_vec();
+    assert_eq!(&answer[8..12], b"RMCL");
+    assert!(world.server.is_closed(id));
+    world.server.forget_connection(world.now, id);
+    assert!(world.server.poll_transmit(id, 65_536).is_none());
 }
 
 #[test]

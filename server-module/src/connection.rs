@@ -1,8 +1,17 @@
 //! One connection: a task that reads and a task that writes. Reading never waits for writing.
+//!
+//! ```text
+//!   Open ---- the client's half ends ----> Ended: what is left to say is written, then the writer lingers
+//!     \---- the connection is lost -----> Lost:  everything is freed at once
+//! ```
 
-use std::rc::Rc;
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
 
-use selium_remote_client_protocol::limits::MAX_WRITE;
+use selium_remote_client_protocol::{Time, limits::MAX_WRITE};
 use selium_remote_server_core::ConnectionId;
 use selium_remote_transport_wasm::{
     executor::{self, Notify},
@@ -14,6 +23,53 @@ use crate::module::Module;
 /// The most bytes of one read. The host allocates and clears as much for each.
 const READ_BYTES: u32 = 64 * 1024;
 
+/// The most writers that linger. Past it the oldest is freed.
+const MAX_LINGERING: usize = 64;
+
+/// How long a writer lingers, in milliseconds; needs a clock.
+const LINGER_MS: u64 = 3_000;
+
+/// How far a connection's reader has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Open,
+    Ended,
+    Lost,
+}
+
+/// What a connection's two tasks and the module know of each other.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// There is something to write, or the reader has come to an end.
+    pub(crate) wake: Notify,
+    reading: Cell<Reading>,
+}
+
+/// Writers whose clients have ended their half and may not have read everything yet: freeing a writer takes away what
+/// its peer has not read, and nobody tells when it has.
+#[derive(Debug, Default)]
+pub(crate) struct Lingering(RefCell<VecDeque<(Time, Writer)>>);
+
+impl Lingering {
+    fn push(&self, now: Time, writer: Writer) {
+        let mut writers = self.0.borrow_mut();
+        writers.push_back((now, writer));
+        while writers.len() > MAX_LINGERING {
+            writers.pop_front();
+        }
+    }
+
+    /// Frees those that lingered long enough.
+    pub(crate) fn expire(&self, now: Time) {
+        let mut writers = self.0.borrow_mut();
+        let over = |since: Time| now.saturating_since(since).as_millis() >= u128::from(LINGER_MS);
+        while writers.front().is_some_and(|(since, _)| over(*since)) {
+            writers.pop_front();
+        }
+    }
+}
+
 /// Serves a connection until its client is gone.
 pub(crate) fn serve(module: &Rc<Module>, accepted: Accepted) {
     let Accepted {
@@ -22,51 +78,63 @@ pub(crate) fn serve(module: &Rc<Module>, accepted: Accepted) {
         remote_addr,
     } = accepted;
     let id = module.with(|server| server.open(module.clock.now(), &remote_addr));
-    let wake = Rc::new(Notify::new());
-    module.writers.borrow_mut().insert(id, Rc::clone(&wake));
-    let spawned = executor::spawn(read(Rc::clone(module), id, reader))
-        .and_then(|()| executor::spawn(write(Rc::clone(module), id, writer, wake)));
+    let control = Rc::new(Control::default());
+    module
+        .connections
+        .borrow_mut()
+        .insert(id, Rc::clone(&control));
+    let spawned = executor::spawn(read(Rc::clone(module), id, Rc::clone(&control), reader))
+        .and_then(|()| executor::spawn(write(Rc::clone(module), id, control, writer)));
     if spawned.is_err() {
         tracing::warn!(peer = %remote_addr, "too many tasks; a connection was dropped");
-        end(module, id);
+        forget(module, id);
     }
 }
 
-async fn read(module: Rc<Module>, id: ConnectionId, mut reader: Reader) {
+async fn read(module: Rc<Module>, id: ConnectionId, control: Rc<Control>, mut reader: Reader) {
     // After the server has closed the connection it goes on reading: the client still has to fetch the goodbye, and a
     // connection with a pending read cannot be closed by this side anyway.
-    while let Ok(bytes) = reader.read(READ_BYTES).await {
-        if bytes.is_empty() {
-            break;
+    let end = loop {
+        match reader.read(READ_BYTES).await {
+            Ok(bytes) if bytes.is_empty() => break Reading::Ended,
+            Ok(bytes) => {
+                module.with(|server| server.handle_input(module.clock.now(), id, bytes));
+                executor::yield_now().await;
+            }
+            Err(_) => break Reading::Lost,
         }
-        module.with(|server| server.handle_input(module.clock.now(), id, bytes));
-        executor::yield_now().await;
-    }
-    end(&module, id);
+    };
+    control.reading.set(end);
+    module.with(|server| server.handle_eof(module.clock.now(), id));
+    control.wake.notify();
 }
 
-async fn write(module: Rc<Module>, id: ConnectionId, mut writer: Writer, wake: Rc<Notify>) {
-    loop {
+async fn write(module: Rc<Module>, id: ConnectionId, control: Rc<Control>, mut writer: Writer) {
+    let lost = loop {
+        if control.reading.get() == Reading::Lost {
+            break true;
+        }
         let transmit = module.with(|server| server.poll_transmit(id, MAX_WRITE));
         if let Some(transmit) = transmit {
-            if writer.write(&transmit.to_vec()).await.is_err() {
-                break;
+            if writer.write(&transmit.to_vec()).await.is_err()
+                && control.reading.get() != Reading::Open
+            {
+                break true;
             }
             continue;
         }
-        if !module.writers.borrow().contains_key(&id) {
-            break;
+        if control.reading.get() == Reading::Ended {
+            break false;
         }
-        wake.notified().await;
+        control.wake.notified().await;
+    };
+    forget(&module, id);
+    if !lost {
+        module.lingering.push(module.clock.now(), writer);
     }
-    // Freed only now that the reader has seen the end: freeing a writer takes away what its peer has not read yet.
 }
 
-/// The client is gone: the server forgets it, and the writer ends.
-fn end(module: &Rc<Module>, id: ConnectionId) {
-    let wake = module.writers.borrow_mut().remove(&id);
-    module.with(|server| server.handle_eof(module.clock.now(), id));
-    if let Some(wake) = wake {
-        wake.notify();
-    }
+fn forget(module: &Rc<Module>, id: ConnectionId) {
+    module.connections.borrow_mut().remove(&id);
+    module.with(|server| server.forget_connection(module.clock.now(), id));
 }

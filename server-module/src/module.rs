@@ -6,18 +6,24 @@ use std::{
     rc::Rc,
 };
 
-use selium_remote_server_core::{Completion, ConnectionId, LogId, Server};
-use selium_remote_transport_wasm::executor::Notify;
+use selium_remote_server_core::{Completion, ConnectionId, HostCounters, LogId, Server};
+use selium_remote_transport_wasm::{executor::Notify, log, orphan};
 
-use crate::{clock::Clock, runtime::Runtime};
+use crate::{
+    clock::Clock,
+    connection::{Control, Lingering},
+    runtime::Runtime,
+};
 
 /// The module's shared state.
 #[derive(Debug)]
 pub(crate) struct Module {
     server: RefCell<Server>,
     pub(crate) clock: Clock,
-    /// The writer tasks of open connections.
-    pub(crate) writers: RefCell<BTreeMap<ConnectionId, Rc<Notify>>>,
+    /// The tasks of open connections.
+    pub(crate) connections: RefCell<BTreeMap<ConnectionId, Rc<Control>>>,
+    /// Writers that are kept a little longer than their connections.
+    pub(crate) lingering: Lingering,
     /// The tasks that read logs.
     pub(crate) logs: RefCell<BTreeMap<LogId, Rc<LogControl>>>,
 }
@@ -40,7 +46,8 @@ impl Module {
         Rc::new(Self {
             server: RefCell::new(server),
             clock,
-            writers: RefCell::new(BTreeMap::new()),
+            connections: RefCell::new(BTreeMap::new()),
+            lingering: Lingering::default(),
             logs: RefCell::new(BTreeMap::new()),
         })
     }
@@ -48,12 +55,16 @@ impl Module {
     /// Uses the server, then begins what it asks for and wakes the writers that have something to write.
     pub(crate) fn with<R>(self: &Rc<Self>, work: impl FnOnce(&mut Server) -> R) -> R {
         let mut server = self.server.borrow_mut();
+        server.set_counters(HostCounters {
+            suppressed_records: log::suppressed(),
+            orphans: orphan::in_flight() as u64,
+        });
         let result = work(&mut server);
         server.run_host(&mut Runtime { module: self });
-        let writers = self.writers.borrow();
+        let connections = self.connections.borrow();
         while let Some(id) = server.poll_ready() {
-            if let Some(writer) = writers.get(&id) {
-                writer.notify();
+            if let Some(connection) = connections.get(&id) {
+                connection.wake.notify();
             }
         }
         result

@@ -43,6 +43,8 @@ pub(crate) async fn run<M: Machine>(
                 if let WriteError::ConnectionLost(error) = error {
                     link.lost(error);
                 }
+                // What the other side said before it went may still wait to be read, and says more than its going.
+                let _ = timeout(CLOSE_WAIT, link.closing()).await;
                 link.run(M::handle_eof);
             },
             () = async { link.closing().await; sleep(CLOSE_WAIT).await } => {}

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::cache::Cache;
 use crate::project::Project;
-use crate::runtime::Runtime;
+use crate::runtime::{self, Runtime};
 use crate::selium::{self, Selium};
 use crate::setup::Machine;
 use crate::workdir::WorkDir;
@@ -52,8 +52,9 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn on_a_runtime(runtime: &Path, work: &WorkDir, binary: std::path::PathBuf) -> Result<()> {
-    let mut runtime = Runtime::start(runtime, work)?;
+fn on_a_runtime(host: &Path, work: &WorkDir, binary: std::path::PathBuf) -> Result<()> {
+    let port = runtime::free_port()?;
+    let mut runtime = Runtime::start(host, work, port, &runtime::module_spec(port, &[]))?;
     let selium = Selium {
         binary,
         certs: work.certs(),

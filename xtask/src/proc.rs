@@ -13,12 +13,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 const POLL: Duration = Duration::from_millis(20);
 
 /// Shows the command as one could type it.
-pub(crate) fn announce(command: &Command) {
+pub fn announce(command: &Command) {
     eprintln!("+ {}", render(command));
 }
 
 /// Shows and runs a command whose output is progress: all of it goes to stderr.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     announce(command);
     let status = command
         .stdout(std::io::stderr())
@@ -28,13 +28,13 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Shows and runs a command whose output and exit code are the result.
-pub(crate) fn run_through(command: &mut Command) -> Result<ExitStatus> {
+pub fn run_through(command: &mut Command) -> Result<ExitStatus> {
     announce(command);
     command.status().with_context(|| missing(command))
 }
 
 /// Runs a question quietly and returns what it printed on stdout.
-pub(crate) fn ask(command: &mut Command) -> Result<String> {
+pub fn ask(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -45,7 +45,7 @@ pub(crate) fn ask(command: &mut Command) -> Result<String> {
 }
 
 /// Runs a command with its output captured; `None` if it did not end in time and was killed.
-pub(crate) fn output_within(command: &mut Command, limit: Duration) -> Result<Option<Output>> {
+pub fn output_within(command: &mut Command, limit: Duration) -> Result<Option<Output>> {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -84,31 +84,33 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>
 
 /// A child process that does not outlive this value.
 #[derive(Debug)]
-pub(crate) struct Guard(Child);
+pub struct Guard(Child);
 
 impl Guard {
-    pub(crate) fn new(child: Child) -> Self {
+    /// Guards a child that was just started.
+    pub fn new(child: Child) -> Self {
         Self(child)
     }
 
-    pub(crate) fn child(&mut self) -> &mut Child {
+    /// The child.
+    pub fn child(&mut self) -> &mut Child {
         &mut self.0
     }
 
     /// Its exit status, if it has ended.
-    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.0.try_wait().context("look after a child process")
     }
 
     /// Sends the signal that Ctrl-C sends, to this process only.
-    pub(crate) fn interrupt(&self) -> Result<()> {
+    pub fn interrupt(&self) -> Result<()> {
         // The standard library can only kill; `kill` is everywhere.
         ask(Command::new("kill").args(["-INT", &self.0.id().to_string()]))?;
         Ok(())
     }
 
     /// Waits for its end; `None` if it still runs after that time.
-    pub(crate) fn wait_within(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+    pub fn wait_within(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.ended()? {
@@ -131,21 +133,21 @@ impl Drop for Guard {
 }
 
 /// The file that a program's name means, looked up the way a shell does.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(program))
         .find(|path| is_executable(path))
 }
 
 /// Whether this is a file that may be run.
-pub(crate) fn is_executable(path: &Path) -> bool {
+pub fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// The cargo that runs us, else the one in the path.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 

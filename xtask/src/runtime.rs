@@ -1,6 +1,7 @@
 //! The stock runtime as a child process, started the way the documentation says.
 
 use std::fs::File;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,16 +33,15 @@ const TAIL_LINES: usize = 30;
 
 /// A running runtime; it ends with this value. Ctrl-C in a terminal reaches it as well: it stays in our process group.
 #[derive(Debug)]
-pub(crate) struct Runtime {
+pub struct Runtime {
     process: Guard,
     log: PathBuf,
     port: u16,
 }
 
 impl Runtime {
-    /// Starts it in a prepared work dir, with the server module on a free port.
-    pub(crate) fn start(binary: &Path, work: &WorkDir) -> Result<Self> {
-        let port = free_port()?;
+    /// Starts it in a prepared work dir, with the server module as `spec` says, on `port`.
+    pub fn start(binary: &Path, work: &WorkDir, port: u16, spec: &str) -> Result<Self> {
         let log = work.path().join("runtime.log");
         let file = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = if dies_with_parent() {
@@ -53,7 +53,7 @@ impl Runtime {
             Command::new(binary)
         };
         command
-            .args(["--module", &module_spec(port)])
+            .args(["--module", spec])
             // Module paths resolve only against the current directory, not against --work-dir.
             .current_dir(work.path())
             .env_remove("SELIUM_WORK_DIR")
@@ -79,12 +79,12 @@ impl Runtime {
     }
 
     /// The port of the control plane.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// Waits until the server module answers the command line.
-    pub(crate) fn wait_until_it_answers(&mut self, selium: &Selium) -> Result<()> {
+    pub fn wait_until_it_answers(&mut self, selium: &Selium) -> Result<()> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.process.ended()? {
@@ -105,16 +105,23 @@ impl Runtime {
         }
     }
 
+    /// Its log so far.
+    pub fn log(&self) -> Result<String> {
+        let bytes = std::fs::read(&self.log)
+            .with_context(|| format!("cannot read {}", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// The end of its log.
-    pub(crate) fn tail(&self) -> String {
-        match std::fs::read(&self.log) {
-            Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), TAIL_LINES),
-            Err(error) => format!("    (cannot read {}: {error})", self.log.display()),
+    pub fn tail(&self) -> String {
+        match self.log() {
+            Ok(log) => last_lines(&log, TAIL_LINES),
+            Err(error) => format!("    ({error:#})"),
         }
     }
 
     /// Asks it to end, and makes it end if it does not.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         self.process.interrupt()?;
         // Dropping the guard kills what is still there.
         self.process.wait_within(STOP_LIMIT)?;
@@ -122,18 +129,31 @@ impl Runtime {
     }
 }
 
-/// The documented module line, with our port.
-fn module_spec(port: u16) -> String {
+/// The documented module line with this port, and with more capabilities than the documented ones.
+#[must_use]
+pub fn module_spec(port: u16, more: &[&str]) -> String {
+    let more: String = more.iter().map(|name| format!(",{name}")).collect();
     format!(
         "path=modules/{MODULE};capabilities=ChannelLifecycle,ChannelReader,ChannelWriter,ProcessLifecycle,\
-         NetQuicBind,NetQuicAccept,NetQuicRead,NetQuicWrite;args=utf8:localhost,u16:{port}"
+         NetQuicBind,NetQuicAccept,NetQuicRead,NetQuicWrite{more};args=utf8:localhost,u16:{port}"
     )
 }
 
 /// A UDP port that was free a moment ago; the runtime cannot be asked which one it took.
-fn free_port() -> Result<u16> {
-    let socket = UdpSocket::bind(("127.0.0.1", 0)).context("no free UDP port")?;
-    Ok(socket.local_addr().context("no free UDP port")?.port())
+///
+/// It lies below the range that systems give to clients' sockets, which would take one of that range before the runtime
+/// does.
+pub fn free_port() -> Result<u16> {
+    let mut number = RandomState::new().build_hasher().finish();
+    for _ in 0..1_000 {
+        let port = 20_000 + u16::try_from(number % 12_000).unwrap_or_default();
+        // The runtime listens on all addresses, whatever it is told.
+        if UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+            return Ok(port);
+        }
+        number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1) >> 1;
+    }
+    bail!("no free UDP port between 20000 and 32000")
 }
 
 /// Whether util-linux is here to tie the runtime's life to ours.
@@ -163,10 +183,13 @@ mod tests {
     #[test]
     fn the_module_line_is_the_documented_one() {
         assert_eq!(
-            module_spec(7000),
+            module_spec(7000, &[]),
             "path=modules/selium_remote_client_server.wasm;capabilities=ChannelLifecycle,ChannelReader,\
              ChannelWriter,ProcessLifecycle,NetQuicBind,NetQuicAccept,NetQuicRead,NetQuicWrite;\
              args=utf8:localhost,u16:7000"
+        );
+        assert!(
+            module_spec(7000, &["TimeRead"]).contains("NetQuicRead,NetQuicWrite,TimeRead;args=")
         );
     }
 

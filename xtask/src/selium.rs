@@ -17,29 +17,34 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// The command line and the endpoint that it is pointed at.
 #[derive(Debug)]
-pub(crate) struct Selium {
-    pub(crate) binary: PathBuf,
-    pub(crate) certs: PathBuf,
-    pub(crate) port: u16,
+pub struct Selium {
+    /// The program.
+    pub binary: PathBuf,
+    /// The certificate directory.
+    pub certs: PathBuf,
+    /// The port.
+    pub port: u16,
 }
 
 /// A process as `selium ps` lists it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Listed {
-    pub(crate) id: String,
-    pub(crate) state: String,
+pub struct Listed {
+    /// Its full id.
+    pub id: String,
+    /// Its state, as it is shown.
+    pub state: String,
 }
 
 /// A running `selium ... --attach`: its lines as they come, and the process that ends with this value.
 #[derive(Debug)]
-pub(crate) struct Attached {
+pub struct Attached {
     process: Guard,
     lines: Receiver<String>,
 }
 
 impl Selium {
     /// A command against our endpoint, whatever the user's own settings are.
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SELIUM_") {
@@ -55,7 +60,7 @@ impl Selium {
     }
 
     /// Runs a command and shows what it prints.
-    pub(crate) fn show(&self, args: &[&str]) -> Result<()> {
+    pub fn show(&self, args: &[&str]) -> Result<()> {
         let mut command = self.command(args);
         proc::announce(&command);
         let output = finish(&mut command, args, COMMAND_LIMIT)?;
@@ -69,7 +74,7 @@ impl Selium {
     }
 
     /// Whether the server module answers; if not, what the command line said.
-    pub(crate) fn answers(&self) -> Result<Result<(), String>> {
+    pub fn answers(&self) -> Result<Result<(), String>> {
         let output = finish(&mut self.command(&["ps"]), &["ps"], COMMAND_LIMIT)?;
         if output.status.success() {
             Ok(Ok(()))
@@ -79,7 +84,7 @@ impl Selium {
     }
 
     /// All processes that the server module knows.
-    pub(crate) fn processes(&self) -> Result<Vec<Listed>> {
+    pub fn processes(&self) -> Result<Vec<Listed>> {
         let args = ["ps", "-o", "json"];
         let output = finish(&mut self.command(&args), &args, COMMAND_LIMIT)?;
         if !output.status.success() {
@@ -92,7 +97,7 @@ impl Selium {
     }
 
     /// Starts a command that goes on until it is interrupted.
-    pub(crate) fn attach(&self, args: &[&str]) -> Result<Attached> {
+    pub fn attach(&self, args: &[&str]) -> Result<Attached> {
         let mut command = self.command(args);
         proc::announce(&command);
         let child = command
@@ -116,11 +121,7 @@ impl Selium {
 
 impl Attached {
     /// Shows lines until one fulfils the condition, and returns that one.
-    pub(crate) fn line_where(
-        &mut self,
-        limit: Duration,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<String> {
+    pub fn line_where(&mut self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let begun = Instant::now();
         loop {
             let left = limit.saturating_sub(begun.elapsed());
@@ -144,7 +145,7 @@ impl Attached {
     }
 
     /// Presses Ctrl-C, so to speak, and waits for the end of the command.
-    pub(crate) fn interrupt(mut self, limit: Duration) -> Result<ExitStatus> {
+    pub fn interrupt(mut self, limit: Duration) -> Result<ExitStatus> {
         eprintln!("+ Ctrl-C");
         self.process.interrupt()?;
         self.process
@@ -154,7 +155,7 @@ impl Attached {
 }
 
 /// Whether this is a full process id as `selium start` prints it.
-pub(crate) fn is_process_id(line: &str) -> bool {
+pub fn is_process_id(line: &str) -> bool {
     let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     line.len() == 16 && line.bytes().all(digit)
 }

@@ -14,14 +14,14 @@ use crate::proc;
 
 /// A prepared work dir. A temporary one is deleted with this value unless it is kept.
 #[derive(Debug)]
-pub(crate) struct WorkDir {
+pub struct WorkDir {
     path: PathBuf,
     temporary: Option<tempfile::TempDir>,
 }
 
 impl WorkDir {
     /// A temporary one under cargo's target folder. It holds private keys, and is readable by us only.
-    pub(crate) fn temporary(target: &Path) -> Result<Self> {
+    pub fn temporary(target: &Path) -> Result<Self> {
         fs::create_dir_all(target).with_context(|| format!("cannot make {}", target.display()))?;
         let folder = tempfile::Builder::new()
             .prefix("selium-work-")
@@ -35,7 +35,7 @@ impl WorkDir {
     }
 
     /// One at a path of the user's choice, which stays.
-    pub(crate) fn at(path: &Path) -> Result<Self> {
+    pub fn at(path: &Path) -> Result<Self> {
         let cannot = || format!("cannot make {}", path.display());
         fs::create_dir_all(path).with_context(cannot)?;
         Ok(Self {
@@ -44,23 +44,25 @@ impl WorkDir {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn certs(&self) -> PathBuf {
+    /// The certificate directory in it.
+    pub fn certs(&self) -> PathBuf {
         self.path.join("certs")
     }
 
     /// Does not delete it, so that somebody can look into it.
-    pub(crate) fn keep(&mut self) {
+    pub fn keep(&mut self) {
         if let Some(folder) = &mut self.temporary {
             folder.disable_cleanup(true);
         }
     }
 
     /// Fills it: certificates by the runtime (existing ones stay), the server module, the guests.
-    pub(crate) fn prepare(&self, runtime: &Path, module: &Path, guests: &Path) -> Result<()> {
+    pub fn prepare(&self, runtime: &Path, module: &Path, guests: &Path) -> Result<()> {
         self.make_certs(runtime)?;
         let modules = self.path.join("modules");
         fs::create_dir_all(&modules)

@@ -30,6 +30,10 @@ struct Info {
     log_hubs: u64,
     log_bytes: u64,
     starts: u64,
+    zombies: u64,
+    held_bytes: u64,
+    suppressed_records: u64,
+    orphans: u64,
 }
 
 /// Shows what the server is and how it fares.
@@ -67,6 +71,10 @@ impl Info {
             log_hubs: counters.hubs,
             log_bytes: counters.ring_bytes,
             starts: counters.starts,
+            zombies: counters.zombies,
+            held_bytes: counters.held_bytes,
+            suppressed_records: counters.suppressed_records,
+            orphans: counters.orphans,
         }
     }
 
@@ -100,6 +108,13 @@ impl Info {
             ("log hubs", self.log_hubs.to_string()),
             ("log bytes", self.log_bytes.to_string()),
             ("starts under way", self.starts.to_string()),
+            ("closed, client not gone", self.zombies.to_string()),
+            ("bytes held", self.held_bytes.to_string()),
+            (
+                "suppressed log records",
+                self.suppressed_records.to_string(),
+            ),
+            ("orphaned operations", self.orphans.to_string()),
         ])
     }
 }
@@ -127,16 +142,21 @@ mod tests {
             log_hubs: 4,
             log_bytes: 5,
             starts: 6,
+            zombies: 7,
+            held_bytes: 8,
+            suppressed_records: 9,
+            orphans: 10,
         };
         let text = info.text();
-        assert_eq!(text[2], "software:              server\\u{1b}");
-        assert_eq!(text[5], "authenticates clients: no");
-        assert_eq!(text[9], "uptime:                3m");
+        assert_eq!(text[2], "software:                server\\u{1b}");
+        assert_eq!(text[5], "authenticates clients:   no");
+        assert_eq!(text[9], "uptime:                  3m");
         assert_eq!(
             escape::json(&info),
             r#"{"endpoint":"localhost:7000","address":"127.0.0.1:7000","software":"server\u001b","version":"1.0.0","role":"admin","#.to_owned()
                 + r#""authenticated":false,"ceiling":["TimeRead"],"incarnation":"00ff","clock":true,"uptime_ms":200000,"#
-                + r#""connections":1,"processes":2,"streams":3,"log_hubs":4,"log_bytes":5,"starts":6}"#
+                + r#""connections":1,"processes":2,"streams":3,"log_hubs":4,"log_bytes":5,"starts":6,"#
+                + r#""zombies":7,"held_bytes":8,"suppressed_records":9,"orphans":10}"#
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use selium_remote_client::{LogField, LogLevel, LogRecord};
+use selium_remote_client::{LogField, LogLevel, LogRecord, LogSpan};
 use serde::Serialize;
 
 use super::{escape, process::full_id, time};
@@ -22,9 +22,7 @@ pub(crate) fn text(record: &LogRecord, color: bool) -> String {
     if !record.target.is_empty() {
         head.push(escape::line(&record.target).into_owned());
     }
-    let spans: Vec<String> = record
-        .spans
-        .iter()
+    let spans: Vec<String> = outermost_first(record)
         .map(|span| {
             let name = escape::line(&span.name);
             if span.fields.is_empty() {
@@ -133,9 +131,7 @@ pub(crate) fn json(process: u64, sequence: u64, record: &LogRecord) -> String {
             LogLevel::Error => "ERROR",
         },
         target: &record.target,
-        spans: record
-            .spans
-            .iter()
+        spans: outermost_first(record)
             .map(|span| Span {
                 name: &span.name,
                 fields: object(&span.fields),
@@ -188,10 +184,13 @@ pub(crate) fn unreadable_json(process: u64, sequence: u64, why: String, bytes: &
     })
 }
 
+/// The spans as people read them. Guests list them from the innermost outwards.
+fn outermost_first(record: &LogRecord) -> impl Iterator<Item = &LogSpan> {
+    record.spans.iter().rev()
+}
+
 #[cfg(test)]
 mod tests {
-    use selium_remote_client::LogSpan;
-
     use super::*;
 
     fn field(key: &str, value: &str) -> LogField {
@@ -209,12 +208,12 @@ mod tests {
             fields: vec![field("n", "1"), field("who", "\"me\"")],
             spans: vec![
                 LogSpan {
-                    name: "outer".into(),
-                    fields: vec![],
-                },
-                LogSpan {
                     name: "inner".into(),
                     fields: vec![field("id", "7")],
+                },
+                LogSpan {
+                    name: "outer".into(),
+                    fields: vec![],
                 },
             ],
             timestamp_ms: 1_795_337_387_123,

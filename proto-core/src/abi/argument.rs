@@ -128,9 +128,9 @@ pub fn check_arguments(
     log_uri: Option<&str>,
 ) -> Result<(), ArgumentError> {
     for (what, actual) in [
+        ("arguments", args.len()),
         ("parameters", signature.params.len()),
         ("results", signature.results.len()),
-        ("arguments", args.len()),
     ] {
         if actual > MAX_ARGUMENTS {
             return Err(ArgumentError::TooMany { what, actual });

@@ -82,6 +82,8 @@ pub(crate) struct Inbox {
     /// Budget for messages in reassembly, and what of it is taken (whole messages, as they were announced).
     budget: usize,
     reserved: usize,
+    /// Bytes of messages in reassembly that have arrived.
+    held: usize,
 }
 
 impl Inbox {
@@ -93,7 +95,13 @@ impl Inbox {
             max_message: limits.max_message,
             budget: limits.reassembly,
             reserved: 0,
+            held: 0,
         }
+    }
+
+    /// Bytes of messages in reassembly that have arrived.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 
     /// Bytes reserved for messages in reassembly.
@@ -125,6 +133,7 @@ impl Inbox {
             return Ok(Ok(chunk));
         }
         self.reserve(total)?;
+        self.held += chunk.len();
         Ok(Err(Assembly {
             total,
             payload: chunk,
@@ -137,6 +146,7 @@ impl Inbox {
         assembly: &mut Assembly,
         chunk: Payload,
     ) -> Result<Option<Payload>, Fault> {
+        self.held += chunk.len();
         assembly.payload.append(chunk);
         if assembly.payload.len() > assembly.total {
             return Err(Fault::Overrun);
@@ -151,6 +161,7 @@ impl Inbox {
     /// Gives back what an unfinished request or response message holds.
     pub(crate) fn abandon(&mut self, assembly: &mut Assembly) {
         self.reserved = self.reserved.saturating_sub(assembly.total);
+        self.held = self.held.saturating_sub(assembly.payload.len());
         assembly.total = 0;
     }
 
@@ -200,6 +211,7 @@ impl Inbox {
             }));
         }
         let counted = chunk.len() + MESSAGE_OVERHEAD;
+        self.held += chunk.len();
         half.credit.reassemble(counted, 0);
         half.partial = Some(Partial {
             seq,
@@ -224,6 +236,7 @@ impl Inbox {
         }
         if partial.payload.len() < partial.total {
             partial.counted += len;
+            self.held += len;
             half.credit.reassemble(len, 0);
             self.credit.reassemble(len, 0);
             half.partial = Some(partial);
@@ -233,6 +246,7 @@ impl Inbox {
         half.unread += partial.total + MESSAGE_OVERHEAD;
         self.credit.reassemble(0, partial.counted);
         self.reserved = self.reserved.saturating_sub(partial.total);
+        self.held = self.held.saturating_sub(partial.total - len);
         Ok(Some(Complete {
             seq: partial.seq,
             payload: partial.payload.detached(),
@@ -307,6 +321,7 @@ impl Inbox {
         if let Some(partial) = half.partial {
             self.credit.reassemble(0, partial.counted);
             self.credit.consume(partial.counted);
+            self.held = self.held.saturating_sub(partial.payload.len());
             self.reserved = self.reserved.saturating_sub(partial.total);
         }
     }

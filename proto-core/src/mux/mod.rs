@@ -14,7 +14,7 @@ use crate::{
     ErrorCode, RemoteError,
     frame::{Frame, FrameError, FrameReader, Gather},
     hello::PeerLimits,
-    limits::{Limits, MAX_CHUNK, MAX_FRAME, MAX_WRITE, MESSAGE_OVERHEAD},
+    limits::{Limits, MAX_CHUNK, MAX_FRAME, MAX_WRITE, MESSAGE_OVERHEAD, MIN_STREAM_QUEUE},
     payload::Payload,
     varint,
 };
@@ -130,6 +130,8 @@ pub(crate) struct Mux {
     pub(crate) inbox: Inbox,
     pub(crate) limits: Limits,
     pub(crate) peer: PeerLimits,
+    /// Bytes that the connection's streams may queue together.
+    pub(crate) queue_share: usize,
     reader: FrameReader,
     closed: bool,
 }
@@ -141,6 +143,7 @@ impl Mux {
             inbox: Inbox::new(&limits),
             limits,
             peer: PeerLimits::default(),
+            queue_share: limits.connection_queue,
             reader: FrameReader::new(),
             closed: false,
         }
@@ -224,6 +227,21 @@ impl Mux {
         self.peer.max_message.min(self.peer.longest_reassembled())
     }
 
+    /// Bytes that one stream may queue: its own limit, or its share of the connection's. A share instead of first come,
+    /// first served: streams that find the queue full could otherwise wait for ever.
+    fn allowance(&self) -> usize {
+        let share = self.queue_share / self.out.lanes().max(1);
+        share.clamp(
+            MIN_STREAM_QUEUE,
+            self.limits.stream_queue.max(MIN_STREAM_QUEUE),
+        )
+    }
+
+    /// Bytes that the connection holds: what waits to be sent, and what has arrived and is not complete.
+    pub(crate) fn held(&self) -> usize {
+        self.out.held() + self.inbox.held() + self.reader.buffered()
+    }
+
     /// Queues a stream message.
     pub(crate) fn send(&mut self, id: u64, seq: u64, payload: Payload) -> Result<(), SendError> {
         if payload.is_empty() {
@@ -233,7 +251,7 @@ impl Mux {
         if payload.len() > limit {
             return Err(SendError::TooLarge(limit));
         }
-        if self.out.queued(id) >= self.limits.stream_queue {
+        if self.out.queued(id) >= self.allowance() {
             self.out.want_room(id);
             return Err(SendError::Full);
         }

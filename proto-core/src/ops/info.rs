@@ -31,6 +31,14 @@ pub struct ServerInfo {
     pub ring_bytes: u64,
     /// Starts that wait or run in the host.
     pub starts: u64,
+    /// Connections that the server has closed and whose clients have not gone: it cannot end them from its side.
+    pub zombies: u64,
+    /// Bytes that connections hold: unsent answers and records, and requests that are not complete.
+    pub held_bytes: u64,
+    /// Records of the server's own log that were suppressed.
+    pub suppressed_records: u64,
+    /// Operations of the runtime that nobody waits for any more and that have not ended.
+    pub orphans: u64,
 }
 
 impl ServerInfo {
@@ -47,7 +55,11 @@ impl ServerInfo {
             .uint(4, self.streams)
             .uint(5, self.hubs)
             .uint(6, self.ring_bytes)
-            .uint(7, self.starts);
+            .uint(7, self.starts)
+            .uint(8, self.zombies)
+            .uint(9, self.held_bytes)
+            .uint(10, self.suppressed_records)
+            .uint(11, self.orphans);
         fields.finish()
     }
 
@@ -67,6 +79,10 @@ impl ServerInfo {
                 5 => info.hubs = field.uint()?,
                 6 => info.ring_bytes = field.uint()?,
                 7 => info.starts = field.uint()?,
+                8 => info.zombies = field.uint()?,
+                9 => info.held_bytes = field.uint()?,
+                10 => info.suppressed_records = field.uint()?,
+                11 => info.orphans = field.uint()?,
                 _ => field.unknown()?,
             }
         }

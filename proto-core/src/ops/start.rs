@@ -80,7 +80,12 @@ impl StartRequest {
                     if start.args.len() == MAX_ARGUMENTS {
                         return Err(field.error(FieldErrorKind::TooLong(MAX_ARGUMENTS)));
                     }
-                    let arg = EntrypointArg::decode(field.item(MAX_ARGUMENT_BYTES + 1)?);
+                    // The kind byte in front is no part of the argument.
+                    let value = field.item(usize::MAX)?;
+                    if value.len() > MAX_ARGUMENT_BYTES + 1 {
+                        return Err(field.error(FieldErrorKind::TooLong(MAX_ARGUMENT_BYTES)));
+                    }
+                    let arg = EntrypointArg::decode(value);
                     start
                         .args
                         .push(arg.ok_or(field.error(FieldErrorKind::Value))?);

@@ -163,6 +163,23 @@ impl ServerConnection {
         matches!(self.phase, Phase::Open)
     }
 
+    /// Bytes that it holds: what waits to be sent, and what has arrived and is not complete.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.mux.held()
+    }
+
+    /// Bytes of requests that have arrived and are not complete.
+    #[must_use]
+    pub fn reassembling(&self) -> usize {
+        self.mux.inbox.held()
+    }
+
+    /// Sets how many bytes the connection's streams may queue together, below the limit that it was made with.
+    pub fn set_queue_share(&mut self, bytes: usize) {
+        self.mux.queue_share = bytes.min(self.mux.limits.connection_queue);
+    }
+
     /// Open streams.
     #[must_use]
     pub fn streams(&self) -> usize {

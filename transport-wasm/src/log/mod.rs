@@ -170,6 +170,11 @@ pub fn set_now(unix_ms: u64) {
     with_state(|state| state.set_now(unix_ms));
 }
 
+/// Records that were suppressed so far, because the log could not be written as fast.
+pub fn suppressed() -> u64 {
+    with_state(|state| state.suppressed_in_all).unwrap_or_default()
+}
+
 /// Records up to which level are kept; `INFO` at first.
 pub fn set_max_level(level: LevelFilter) {
     with_state(|state| state.max_level = level);

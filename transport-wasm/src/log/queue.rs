@@ -56,6 +56,8 @@ pub(super) struct State {
     bytes: usize,
     /// Records lost since the last one that was queued.
     suppressed: u64,
+    /// Records lost in all.
+    pub(super) suppressed_in_all: u64,
     unix_ms: Option<u64>,
     counter: u64,
     pub(super) max_level: LevelFilter,
@@ -72,6 +74,7 @@ impl State {
             records: VecDeque::new(),
             bytes: 0,
             suppressed: 0,
+            suppressed_in_all: 0,
             unix_ms: None,
             counter: 0,
             max_level: LevelFilter::INFO,
@@ -131,12 +134,12 @@ impl State {
     /// Queues a record, or counts it as suppressed.
     pub(super) fn push(&mut self, level: u8, target: &str, said: &Said) {
         if self.records.len() >= MAX_QUEUED_RECORDS {
-            self.suppressed = self.suppressed.saturating_add(1);
+            self.lost_one();
             return;
         }
         let record = self.encode(level, target, said, self.suppressed);
         if self.bytes + record.len() > MAX_QUEUED_BYTES {
-            self.suppressed = self.suppressed.saturating_add(1);
+            self.lost_one();
             return;
         }
         self.suppressed = 0;
@@ -156,6 +159,7 @@ impl State {
     /// Counts a record that could not be written.
     pub(super) fn lost_one(&mut self) {
         self.suppressed = self.suppressed.saturating_add(1);
+        self.suppressed_in_all = self.suppressed_in_all.saturating_add(1);
     }
 
     /// Records that a dying module will not write any more.

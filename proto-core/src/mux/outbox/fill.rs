@@ -121,7 +121,7 @@ impl Outbox {
         message.take(id, chunk).encode(out);
         let complete = message.rest.is_empty();
         lane.deficit = lane.deficit.saturating_sub(chunk);
-        lane.bytes = lane.bytes.saturating_sub(chunk);
+        lane.bytes = lane.bytes.saturating_sub(chunk + overhead);
         if is_data {
             lane.credit.take(chunk + overhead);
             self.credit.take(chunk + overhead);
@@ -215,7 +215,7 @@ impl Outbox {
 
 impl Message {
     /// What the next frame costs in credit besides its bytes.
-    fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         if self.head.is_data() && !self.begun {
             MESSAGE_OVERHEAD
         } else {

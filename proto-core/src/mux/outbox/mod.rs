@@ -161,15 +161,16 @@ impl Outbox {
             self.unbegun.push_back(id);
         }
         let passing = !head.is_data() && !self.lanes.contains_key(&id);
-        let lane = self.lane(id);
-        lane.passing |= passing;
-        lane.bytes += payload.len();
-        lane.items.push_back(Item::Message(Message {
+        let message = Message {
             head,
             total: payload.len(),
             rest: payload,
             begun: false,
-        }));
+        };
+        let lane = self.lane(id);
+        lane.passing |= passing;
+        lane.bytes += message.rest.len() + message.overhead();
+        lane.items.push_back(Item::Message(message));
         self.place(id);
     }
 
@@ -263,7 +264,19 @@ impl Outbox {
         self.release(lane.reserved);
     }
 
-    /// Bytes of messages that wait in a lane.
+    /// Lanes, each of which may hold messages.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Bytes that wait to be sent, in lanes or not.
+    pub(crate) fn held(&self) -> usize {
+        let lanes: usize = self.lanes.values().map(|lane| lane.bytes).sum();
+        let urgent: usize = self.urgent.iter().map(Bytes::len).sum();
+        lanes + urgent
+    }
+
+    /// Bytes of messages that wait in a lane, each with what it costs besides.
     pub(crate) fn queued(&self, id: u64) -> usize {
         self.lanes.get(&id).map_or(0, |lane| lane.bytes)
     }

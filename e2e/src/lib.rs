@@ -1,0 +1,74 @@
+//! What the end-to-end tests share: a runtime with the server module, the command line, a client that says anything,
+//! and servers that are none.
+//!
+//! The tests are in `tests/`, a file for each part. They run only where `SELIUM_REMOTE_E2E` is set, as `cargo xtask test`
+//! does; anywhere else they say that they were skipped, and pass. Everything is on loopback, waits have deadlines, and
+//! no child outlives its test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::print_stderr,
+    reason = "everything here is for tests, which fail by panicking"
+)]
+
+mod command;
+mod impostor;
+mod json;
+mod peer;
+mod server;
+mod setup;
+
+pub use command::{Following, Run, WARNING, run};
+pub use impostor::{Ca, Impostor};
+pub use json::{array, line, lines, number, text};
+pub use peer::{Peer, Wire, frames, hello};
+pub use server::{Server, Shared};
+pub use setup::{Setup, setup};
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen: long on a busy machine, short against a hang.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What every logging process needs, as the command line takes it.
+pub const LOGGING: &str = "ChannelLifecycle,ChannelWriter";
+
+/// Looks again and again until there is something.
+///
+/// # Panics
+/// When that takes longer than [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never seen: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs a future on a runtime of its own, for at most twice [`PATIENCE`].
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a tokio runtime");
+    runtime.block_on(async {
+        tokio::time::timeout(PATIENCE * 2, future)
+            .await
+            .expect("it ends in time")
+    })
+}
+
+/// Waits for what must happen soon.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("not within {} s: {what}", PATIENCE.as_secs()),
+    }
+}

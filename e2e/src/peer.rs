@@ -1,0 +1,269 @@
+//! A client that can say anything: bytes on the stream, or requests that no check of ours has seen.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use selium_remote_client_protocol::{
+    Limits, RemoteError, RequestId, Time,
+    client::{ClientConnection, ClientEvent, RequestOptions, StreamKind},
+    envelope::{Envelope, ServerEnvelope},
+    frame::{Frame, FrameReader, Gather},
+    hello::{ClientHello, ServerHello},
+    limits::MAX_WRITE,
+    ops::{Common, Request},
+};
+
+use crate::{Server, soon};
+
+/// A connection with its one stream, on which nothing was sent yet.
+#[derive(Debug)]
+pub struct Wire {
+    /// The connection.
+    pub connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    _endpoint: Endpoint,
+}
+
+impl Wire {
+    /// Connects, with the certificates of the server's work dir.
+    pub async fn open(server: &Server) -> Self {
+        let tls = selium_remote_certs::client_config(server.certs()).expect("certificates");
+        let crypto = QuicClientConfig::try_from(tls).expect("TLS for QUIC");
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
+        let connecting = endpoint
+            .connect_with(ClientConfig::new(Arc::new(crypto)), address, "localhost")
+            .expect("an attempt");
+        let connection = soon("the handshake", connecting)
+            .await
+            .expect("a connection");
+        let (send, recv) = soon("a stream", connection.open_bi())
+            .await
+            .expect("a stream");
+        Self {
+            connection,
+            send,
+            recv,
+            _endpoint: endpoint,
+        }
+    }
+
+    /// Connects, and sends these bytes at once.
+    pub async fn saying(server: &Server, bytes: &[u8]) -> Self {
+        let mut wire = Self::open(server).await;
+        wire.write(bytes).await;
+        wire
+    }
+
+    /// Connects, says hello and reads the server's; with it, what came behind it (nothing, usually).
+    pub async fn greeted(server: &Server) -> (Self, ServerHello) {
+        let mut wire = Self::saying(server, &hello()).await;
+        let mut seen = Vec::new();
+        loop {
+            match ServerEnvelope::decode(&seen) {
+                Envelope::Incomplete => {
+                    let more = wire.read().await.expect("the server's hello");
+                    seen.extend_from_slice(&more);
+                }
+                Envelope::Complete(ServerEnvelope::Accepted { hello, .. }, end) => {
+                    assert_eq!(end, seen.len(), "bytes behind the server's hello");
+                    return (
+                        wire,
+                        ServerHello::decode(&hello).expect("the server's hello"),
+                    );
+                }
+                other => panic!("{other:?} is no acceptance"),
+            }
+        }
+    }
+
+    /// Sends bytes. That the server has closed by then is no failure.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        // What the server thinks of them is read, not written.
+        let _ = soon("room to write", self.send.write_all(bytes)).await;
+    }
+
+    /// Ends our half of the stream.
+    pub fn finish(&mut self) {
+        // Fails only when the server has stopped it.
+        let _ = self.send.finish();
+    }
+
+    /// The next bytes; `None` at the end, whichever way the stream or the connection ended.
+    pub async fn read(&mut self) -> Option<Bytes> {
+        let read = soon("bytes or the end", self.recv.read_chunk(usize::MAX, true)).await;
+        read.ok().flatten().map(|chunk| chunk.bytes)
+    }
+
+    /// All bytes until the end.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.read().await {
+            all.extend_from_slice(&bytes);
+        }
+        all
+    }
+
+    /// The error with which the server closes: the only frame that comes. Our half is ended once it was read, and the
+    /// server has to end its half then.
+    pub async fn goodbye(&mut self) -> RemoteError {
+        let mut frames = FrameReader::new();
+        let error = loop {
+            match frames.next().expect("the server speaks the protocol") {
+                Some(Frame::Goodbye(error)) => break error,
+                Some(other) => panic!("{other:?} is no goodbye"),
+                None => frames.push(self.read().await.expect("a goodbye before the end")),
+            }
+        };
+        self.over().await;
+        error
+    }
+
+    /// The error with which the server refuses.
+    pub async fn refusal(&mut self) -> RemoteError {
+        let mut seen = Vec::new();
+        let error = loop {
+            match ServerEnvelope::decode(&seen) {
+                Envelope::Incomplete => {
+                    let more = self.read().await.expect("a refusal before the end");
+                    seen.extend_from_slice(&more);
+                }
+                Envelope::Complete(ServerEnvelope::Refused { versions, error }, end) => {
+                    assert_eq!(end, seen.len(), "bytes behind the refusal");
+                    assert_eq!(versions, (1, 1));
+                    break error;
+                }
+                other => panic!("{other:?} is no refusal"),
+            }
+        };
+        self.over().await;
+        error
+    }
+
+    /// Ends our half and waits for the end of the server's, on which nothing may come any more.
+    pub async fn over(&mut self) {
+        self.finish();
+        assert_eq!(
+            self.rest().await,
+            b"",
+            "nothing may come behind the last word"
+        );
+    }
+}
+
+/// What a client says first: envelope and hello.
+#[must_use]
+pub fn hello() -> Vec<u8> {
+    let mut core = core();
+    core.poll_transmit(MAX_WRITE).expect("the hello").to_vec()
+}
+
+/// The bytes of frames.
+#[must_use]
+pub fn frames(frames: &[Frame]) -> Vec<u8> {
+    let mut out = Gather::default();
+    for frame in frames {
+        frame.encode(&mut out);
+    }
+    out.finish().concat()
+}
+
+fn core() -> ClientConnection {
+    use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+    let limits = Limits::default();
+    let mut nonce = [0; 16];
+    for half in nonce.chunks_mut(8) {
+        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_be_bytes());
+    }
+    let hello = ClientHello::new(nonce, nonce, &limits);
+    let config = selium_remote_client_protocol::client::ClientConfig::new(hello, limits);
+    ClientConnection::new(config)
+}
+
+/// A well-behaved connection, as far as frames go; what the requests say is up to the test.
+#[derive(Debug)]
+pub struct Peer {
+    wire: Wire,
+    core: ClientConnection,
+    origin: Instant,
+    /// The server's hello.
+    pub server: ServerHello,
+}
+
+impl Peer {
+    /// Connects and greets.
+    pub async fn connect(server: &Server) -> Self {
+        let mut peer = Self {
+            wire: Wire::open(server).await,
+            core: core(),
+            origin: Instant::now(),
+            server: ServerHello::new([0; 16], &Limits::default()),
+        };
+        match peer.event().await {
+            ClientEvent::Connected(hello) => peer.server = hello,
+            other => panic!("{other:?} is no acceptance"),
+        }
+        peer
+    }
+
+    fn now(&self) -> Time {
+        Time::from_origin(self.origin.elapsed())
+    }
+
+    /// The next event.
+    pub async fn event(&mut self) -> ClientEvent {
+        loop {
+            while let Some(transmit) = self.core.poll_transmit(MAX_WRITE) {
+                self.wire.write(&transmit.to_vec()).await;
+            }
+            if let Some(event) = self.core.poll_event() {
+                return event;
+            }
+            let bytes = self.wire.read().await;
+            let now = self.now();
+            match bytes {
+                Some(bytes) => self.core.handle_input(now, bytes),
+                None => self.core.handle_eof(now),
+            }
+        }
+    }
+
+    /// Makes a request and returns its answer.
+    pub async fn ask<R: Request>(&mut self, request: &R) -> Result<Bytes, RemoteError> {
+        self.ask_raw(R::OP, request.encode(&Common::default()))
+            .await
+    }
+
+    /// Makes a request out of bytes.
+    pub async fn ask_raw(&mut self, op: u64, body: Bytes) -> Result<Bytes, RemoteError> {
+        let id = self.begin(op, body, StreamKind::None);
+        match self.event().await {
+            ClientEvent::Response {
+                id: answered,
+                result,
+            } if answered == id => result,
+            other => panic!("{other:?} is no answer to request {id}"),
+        }
+    }
+
+    /// Makes a request and does not wait.
+    pub fn begin(&mut self, op: u64, body: Bytes, stream: StreamKind) -> RequestId {
+        let options = RequestOptions {
+            stream,
+            ..RequestOptions::default()
+        };
+        self.core
+            .request(op, body, options)
+            .expect("the core takes it")
+    }
+
+    /// Gives back the credit of a message that was read.
+    pub fn consume(&mut self, id: RequestId, cost: usize) {
+        self.core.consume(id, cost);
+    }
+}

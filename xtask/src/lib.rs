@@ -1,0 +1,147 @@
+//! `cargo xtask`: the only place that knows how to set a machine up, and the commands that need a machine set up.
+//!
+//! ```text
+//! main ──► demo  ──► selium (drives the command line)
+//!      ├─► suite ──► workdir, runtime (the stock runtime as a child)
+//!      └─► setup ──► artifacts (module, guests, command line)
+//! ```
+//!
+//! Everything that takes long to make is kept in one cache folder outside of the clone (see [`cache`]), so that a
+//! fresh clone starts warm. Progress goes to stderr; stdout carries results only.
+//!
+//! It is a library as well, for the end-to-end tests: work dirs, the runtime as a child, the command line.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program whose job is to print progress"
+)]
+
+mod artifacts;
+mod cache;
+mod demo;
+pub mod proc;
+mod project;
+pub mod runtime;
+pub mod selium;
+mod setup;
+mod suite;
+mod ui;
+pub mod workdir;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::cache::Cache;
+use crate::project::Project;
+use crate::setup::{Machine, WasmChoice};
+
+/// Sets a machine up, builds, demos and tests the Selium Remote Client.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", version)]
+struct Cli {
+    /// Where the compiler for WASM comes from.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = WasmChoice::Auto,
+        env = "SELIUM_REMOTE_WASM_TOOLCHAIN"
+    )]
+    wasm_toolchain: WasmChoice,
+
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Set this machine up: WASM compiler, native build tools, the stock runtime. Nothing is done twice.
+    Setup,
+    /// Build the server module and print its path.
+    Wasm,
+    /// Show the main job on the stock runtime: start a process, see its log, list it, stop it.
+    Demo(DemoArgs),
+    /// Run all tests of the workspace, end-to-end tests against the stock runtime included.
+    Test(TestArgs),
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Prepare this work dir and keep it, instead of a temporary one.
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// Passed on to `cargo test --workspace`.
+    #[arg(last = true)]
+    cargo_args: Vec<OsString>,
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    match dispatch(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    match &cli.task {
+        Task::Setup => {
+            let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
+            ui::say(&format!("ready, {}", machine.summary()));
+        }
+        Task::Wasm => {
+            let toolchain = setup::wasm::ensure(&cache, cli.wasm_toolchain)?;
+            let module = artifacts::module(&Project::load()?, &cache, &toolchain)?;
+            println!("{}", module.display());
+        }
+        Task::Demo(args) => {
+            let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
+            demo::run(
+                &Project::load()?,
+                &cache,
+                &machine,
+                args.work_dir.as_deref(),
+            )?;
+        }
+        Task::Test(args) => {
+            let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
+            return suite::run(&Project::load()?, &cache, &machine, &args.cargo_args);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_after_the_dashes_are_passed_on() {
+        let cli = Cli::parse_from(["xtask", "test", "--", "--test", "e2e"]);
+        let Task::Test(args) = cli.task else {
+            panic!("parsed as {:?}", cli.task);
+        };
+        assert_eq!(args.cargo_args, ["--test", "e2e"]);
+    }
+}
