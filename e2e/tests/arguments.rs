@@ -200,7 +200,7 @@ fn the_command_line_refuses_what_passes_a_limit() {
     let many: Vec<&str> = std::iter::repeat_n(["-a", "u8:1"], 500).flatten().collect();
     refused(
         &[&["hello.wasm", "hello"], &many[..]].concat(),
-        "500 parameters are more than the limit of 64",
+        "500 arguments are more than the limit of 64",
     );
     let parts = [100_000, 100_000, 62_145].map(|size| format!("buffer:{}", "b".repeat(size)));
     let mut args = vec!["args.wasm", "big"];

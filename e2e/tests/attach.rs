@@ -211,7 +211,7 @@ fn every_line_of_json_is_one_object() {
         json!({ "event": "started", "id": id, "name": "json-storm", "module": "storm.wasm" })
     );
     for (record, n) in records.iter().zip(1u64..) {
-        // Spans stand as the guest's SDK lists them: the innermost first.
+        // Spans stand from the outermost inwards; the guest's SDK lists them the other way round.
         let expected = json!({
             "event": "log", "time": null, "level": "INFO", "target": "storm", "message": format!("line {n}"),
             "fields": { "number": n.to_string(), "even": (n % 2 == 0).to_string() },

@@ -93,14 +93,14 @@ fn times_are_told_where_there_is_a_clock() {
         shown
             .stdout
             .lines()
-            .any(|line| line == "clock:                 yes"),
+            .any(|line| line == "clock:                   yes"),
         "{shown}"
     );
     assert!(
         !shown
             .stdout
             .lines()
-            .any(|line| line == "uptime:                unknown"),
+            .any(|line| line == "uptime:                  unknown"),
         "{shown}"
     );
 

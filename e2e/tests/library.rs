@@ -272,7 +272,7 @@ fn errors_are_typed() {
             .await
             .expect("it starts");
         let error = mute.logs(LogOptions::new()).await.unwrap_err();
-        assert_eq!(code(error), (ErrorCode::NotFound, named("target")));
+        assert_eq!(code(error), (ErrorCode::NotFound, named("log")));
         assert!(client.ping().await.is_ok(), "the connection lives on");
         client.close().await;
     });

@@ -459,8 +459,7 @@ fn errors_name_the_thing_and_the_server_lives_on() {
         (
             &["stop", "0000000000000001"],
             format!(
-                "error: cannot stop `0000000000000001`: not found: there is no process `0000000000000001` (`selium ps \
-                 --all` lists them)\n  {gone}\n"
+                "error: cannot stop `0000000000000001`: not found: there is no process `0000000000000001`\n  {gone}\n"
             ),
         ),
         (
@@ -473,8 +472,7 @@ fn errors_name_the_thing_and_the_server_lives_on() {
         (
             &["logs", "nobody"],
             format!(
-                "error: cannot show the log of `nobody`: not found: there is no process `nobody` (`selium ps --all` \
-                 lists them)\n  {gone}\n"
+                "error: cannot show the log of `nobody`: not found: there is no process `nobody`\n  {gone}\n"
             ),
         ),
     ] {

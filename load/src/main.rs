@@ -26,8 +26,8 @@ mod memory;
 mod native;
 mod raw;
 mod site;
-mod socket;
 mod soak;
+mod socket;
 mod stats;
 
 use std::path::PathBuf;

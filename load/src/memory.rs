@@ -17,7 +17,9 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
 
 /// `VmRSS` is in KiB whatever the size of a page is, which `statm` would count in.
 fn parse(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }

@@ -220,7 +220,10 @@ impl Peer {
             .context("a request")?;
         loop {
             match self.event().await? {
-                ClientEvent::Response { id: answered, result } if answered == id => {
+                ClientEvent::Response {
+                    id: answered,
+                    result,
+                } if answered == id => {
                     return Ok(result);
                 }
                 ClientEvent::Closed(reason) => bail!("the connection ended: {reason:?}"),

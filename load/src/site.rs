@@ -32,7 +32,12 @@ impl Site {
     ///
     /// # Errors
     /// When the work dir cannot be made or the runtime cannot be started.
-    pub(crate) fn start(binary: &Path, module: &Path, guests: &Path, more: &[&str]) -> Result<Self> {
+    pub(crate) fn start(
+        binary: &Path,
+        module: &Path,
+        guests: &Path,
+        more: &[&str],
+    ) -> Result<Self> {
         let work = WorkDir::temporary(&std::env::temp_dir())?;
         work.prepare(binary, module, guests)?;
         let port = free_port()?;

@@ -1,7 +1,7 @@
 //! One connection: a task that reads and a task that writes. Reading never waits for writing.
 //!
 //! ```text
-//!   Open ---- the client's half ends ----> Ended: what is left to say is written, then the writer lingers
+//!   Open ---- the client's half ends ----> Ended: what is left to say is written, then the reader lingers
 //!     \---- the connection is lost -----> Lost:  everything is freed at once
 //! ```
 
@@ -23,10 +23,10 @@ use crate::module::Module;
 /// The most bytes of one read. The host allocates and clears as much for each.
 const READ_BYTES: u32 = 64 * 1024;
 
-/// The most writers that linger. Past it the oldest is freed.
+/// The most readers that linger. Past it the oldest is freed.
 const MAX_LINGERING: usize = 64;
 
-/// How long a writer lingers, in milliseconds; needs a clock.
+/// How long a reader lingers, in milliseconds; needs a clock.
 const LINGER_MS: u64 = 3_000;
 
 /// How far a connection's reader has come.
@@ -39,33 +39,38 @@ enum Reading {
 }
 
 /// What a connection's two tasks and the module know of each other.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Control {
     /// There is something to write, or the reader has come to an end.
     pub(crate) wake: Notify,
     reading: Cell<Reading>,
+    /// The reader, once the client's half has ended.
+    reader: Cell<Option<Reader>>,
 }
 
-/// Writers whose clients have ended their half and may not have read everything yet: freeing a writer takes away what
-/// its peer has not read, and nobody tells when it has.
+/// Readers of connections that are over but for what their clients have not read yet.
+///
+/// When a connection's last handle is freed, the runtime closes it at once, and what is still on its way is lost. Freeing the
+/// writer alone ends its stream in order, so that the client gets everything and then the end; the reader keeps the
+/// connection up meanwhile. Nobody tells when the client has read it all.
 #[derive(Debug, Default)]
-pub(crate) struct Lingering(RefCell<VecDeque<(Time, Writer)>>);
+pub(crate) struct Lingering(RefCell<VecDeque<(Time, Reader)>>);
 
 impl Lingering {
-    fn push(&self, now: Time, writer: Writer) {
-        let mut writers = self.0.borrow_mut();
-        writers.push_back((now, writer));
-        while writers.len() > MAX_LINGERING {
-            writers.pop_front();
+    fn push(&self, now: Time, reader: Reader) {
+        let mut readers = self.0.borrow_mut();
+        readers.push_back((now, reader));
+        while readers.len() > MAX_LINGERING {
+            readers.pop_front();
         }
     }
 
     /// Frees those that lingered long enough.
     pub(crate) fn expire(&self, now: Time) {
-        let mut writers = self.0.borrow_mut();
+        let mut readers = self.0.borrow_mut();
         let over = |since: Time| now.saturating_since(since).as_millis() >= u128::from(LINGER_MS);
-        while writers.front().is_some_and(|(since, _)| over(*since)) {
-            writers.pop_front();
+        while readers.front().is_some_and(|(since, _)| over(*since)) {
+            readers.pop_front();
         }
     }
 }
@@ -105,32 +110,33 @@ async fn read(module: Rc<Module>, id: ConnectionId, control: Rc<Control>, mut re
         }
     };
     control.reading.set(end);
+    if end == Reading::Ended {
+        control.reader.set(Some(reader));
+    }
     module.with(|server| server.handle_eof(module.clock.now(), id));
     control.wake.notify();
 }
 
 async fn write(module: Rc<Module>, id: ConnectionId, control: Rc<Control>, mut writer: Writer) {
-    let lost = loop {
-        if control.reading.get() == Reading::Lost {
-            break true;
-        }
+    while control.reading.get() != Reading::Lost {
         let transmit = module.with(|server| server.poll_transmit(id, MAX_WRITE));
         if let Some(transmit) = transmit {
             if writer.write(&transmit.to_vec()).await.is_err()
                 && control.reading.get() != Reading::Open
             {
-                break true;
+                break;
             }
             continue;
         }
         if control.reading.get() == Reading::Ended {
-            break false;
+            break;
         }
         control.wake.notified().await;
-    };
+    }
     forget(&module, id);
-    if !lost {
-        module.lingering.push(module.clock.now(), writer);
+    drop(writer);
+    if let Some(reader) = control.reader.take() {
+        module.lingering.push(module.clock.now(), reader);
     }
 }
 

@@ -16,13 +16,12 @@ use crate::{
 };
 
 /// The module's shared state.
-#[derive(Debug)]
 pub(crate) struct Module {
     server: RefCell<Server>,
     pub(crate) clock: Clock,
     /// The tasks of open connections.
     pub(crate) connections: RefCell<BTreeMap<ConnectionId, Rc<Control>>>,
-    /// Writers that are kept a little longer than their connections.
+    /// Readers that are kept a little longer than their connections.
     pub(crate) lingering: Lingering,
     /// The tasks that read logs.
     pub(crate) logs: RefCell<BTreeMap<LogId, Rc<LogControl>>>,

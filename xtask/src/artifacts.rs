@@ -17,8 +17,8 @@ use crate::{proc, ui};
 pub(crate) const MODULE: &str = "selium_remote_client_server.wasm";
 
 const MODULE_CRATE: &str = "selium-remote-client-server";
-const CLI_CRATE: &str = "selium-remote-cli";
-const CLI_BINARY: &str = "selium";
+pub(crate) const CLI_CRATE: &str = "selium-remote-cli";
+pub(crate) const CLI_BINARY: &str = "selium";
 
 /// Builds the server module and returns its path.
 pub(crate) fn module(project: &Project, cache: &Cache, toolchain: &Toolchain) -> Result<PathBuf> {

@@ -3,6 +3,7 @@
 //! ```text
 //! main ──► demo  ──► selium (drives the command line)
 //!      ├─► suite ──► workdir, runtime (the stock runtime as a child)
+//!      ├─► load  ──► the package selium-remote-load: bench, soak
 //!      └─► setup ──► artifacts (module, guests, command line)
 //! ```
 //!
@@ -20,6 +21,7 @@
 mod artifacts;
 mod cache;
 mod demo;
+mod load;
 pub mod proc;
 mod project;
 pub mod runtime;
@@ -68,6 +70,30 @@ enum Task {
     Demo(DemoArgs),
     /// Run all tests of the workspace, end-to-end tests against the stock runtime included.
     Test(TestArgs),
+    /// Measure requests next to the limits of the machine and of the runtime (under 4 minutes, builds aside).
+    Bench(BenchArgs),
+    /// Run many clients, good and bad ones, for a while; then everything has to be back where it was.
+    Soak(SoakArgs),
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// Write the results to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Fewer rounds and shorter slices: under 40 s, and less exact.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, Args)]
+struct SoakArgs {
+    /// How long.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    seconds: u64,
+    /// The seed of the dice; from the system when there is none. It is printed first.
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +146,27 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Task::Test(args) => {
             let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
             return suite::run(&Project::load()?, &cache, &machine, &args.cargo_args);
+        }
+        Task::Bench(args) => {
+            let mut command = load::command("bench");
+            if let Some(json) = &args.json {
+                // The program runs in the clone's folder, the user may not.
+                command.arg("--json").arg(std::path::absolute(json)?);
+            }
+            if args.quick {
+                command.arg("--quick");
+            }
+            let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
+            return load::run(&Project::load()?, &cache, &machine, command);
+        }
+        Task::Soak(args) => {
+            let mut command = load::command("soak");
+            command.args(["--seconds", &args.seconds.to_string()]);
+            if let Some(seed) = args.seed {
+                command.args(["--seed", &seed.to_string()]);
+            }
+            let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
+            return load::run(&Project::load()?, &cache, &machine, command);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -27,7 +27,7 @@ pub(crate) fn run(
         let mut command = proc::cargo();
         command
             .current_dir(&project.root)
-            .args(["test", "--workspace"])
+            .args(["test", "--workspace", "--no-fail-fast"])
             .args(cargo_args)
             .env("SELIUM_REMOTE_E2E", "1")
             .env("SELIUM_REMOTE_RUNTIME", &machine.runtime)
@@ -40,7 +40,7 @@ pub(crate) fn run(
 }
 
 /// Cargo's own code; one that was ended by a signal has none and counts as a failure.
-fn exit_code(status: ExitStatus) -> ExitCode {
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     match status.code() {
         Some(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
         None => ExitCode::FAILURE,

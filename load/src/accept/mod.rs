@@ -33,6 +33,9 @@ const CONNECTIONS: usize = 200;
 const SILENT: usize = 200;
 const HALF_OPEN: usize = 60;
 
+/// Between the silent peers.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// How often an honest client tries, and how long each time.
 const TRIES: usize = 5;
 const HONEST_LIMIT: Duration = Duration::from_secs(2);
@@ -78,7 +81,11 @@ fn site(paths: &Paths, module: &Path) -> Result<Site> {
 async fn pool(paths: &Paths, module: &Path) -> Result<()> {
     let mut site = site(paths, module)?;
     let ready = site.ready().await?;
-    println!("  ready after {:.2} s, resident memory {}", ready.as_secs_f64(), mib(settled(&site).await?));
+    println!(
+        "  ready after {:.2} s, resident memory {}",
+        ready.as_secs_f64(),
+        mib(settled(&site).await?)
+    );
     let slice = connections(&site).await?;
     println!(
         "  {CONNECTIONS} connections, one after another: {}/s, p50 {} ms, p99 {} ms",
@@ -98,13 +105,23 @@ async fn pool(paths: &Paths, module: &Path) -> Result<()> {
                 connection.closed().await;
             }
         });
+        // All at once they would overflow the runtime's socket, which is another matter.
+        sleep(PAUSE).await;
     }
     sleep(Duration::from_secs(3)).await;
-    println!("  {SILENT} silent peers: {} got through the handshake; {}", silent.load(Ordering::Relaxed), honest(&site).await);
+    println!(
+        "  {SILENT} silent peers: {} got through the handshake; {}",
+        silent.load(Ordering::Relaxed),
+        honest(&site).await
+    );
     let initials = flood::initials(&site.certs(), HALF_OPEN).await?;
     flood::send(site.port(), initials, 1_000).await?;
     sleep(Duration::from_millis(500)).await;
-    println!("  and {HALF_OPEN} half-open handshakes: {}; resident memory {}", honest(&site).await, mib(site.resident()?));
+    println!(
+        "  and {HALF_OPEN} half-open handshakes: {}; resident memory {}",
+        honest(&site).await,
+        mib(site.resident()?)
+    );
     site.alive()
 }
 
@@ -118,7 +135,10 @@ async fn connections(site: &Site) -> Result<Slice> {
         drop(peer.context("no connection in 30 s")??);
         latencies.push(start.elapsed());
     }
-    Ok(Slice { latencies, wall: begun.elapsed() })
+    Ok(Slice {
+        latencies,
+        wall: begun.elapsed(),
+    })
 }
 
 /// Tries some times; says how many of them and how fast.
@@ -127,7 +147,10 @@ async fn honest(site: &Site) -> String {
     for _ in 0..TRIES {
         served.extend(try_once(site).await);
     }
-    let slice = Slice { latencies: served, wall: Duration::ZERO };
+    let slice = Slice {
+        latencies: served,
+        wall: Duration::ZERO,
+    };
     format!(
         "an honest client got in {} of {TRIES} times, p50 {} ms, longest {} ms",
         slice.latencies.len(),

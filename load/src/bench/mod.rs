@@ -44,7 +44,7 @@ struct Scale {
 }
 
 const FULL: Scale = Scale {
-    rounds: 6,
+    rounds: 12,
     share: 1.0,
     slice: Duration::from_secs(4),
     budget: Duration::from_secs(150),
@@ -52,7 +52,7 @@ const FULL: Scale = Scale {
 
 const QUICK: Scale = Scale {
     rounds: 3,
-    share: 0.25,
+    share: 0.5,
     slice: Duration::from_secs(1),
     budget: Duration::from_secs(18),
 };
@@ -74,7 +74,10 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let begun = Instant::now();
     let mut site = Site::start(&paths.runtime, &paths.module, &paths.guests, &[])?;
     let ready = site.ready().await?;
-    eprintln!("==> the server module answered after {:.1} s", ready.as_secs_f64());
+    eprintln!(
+        "==> the server module answered after {:.1} s",
+        ready.as_secs_f64()
+    );
     let measured = measure(&site, paths, scale, begun).await;
     let measured = measured.with_context(|| format!("the runtime's log ends:\n{}", site.tail()))?;
     let report = report::Report::new(&measured, options.quick, begun.elapsed());
@@ -86,7 +89,12 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measure(site: &Site, paths: &Paths, scale: Scale, begun: Instant) -> Result<Vec<Measured>> {
+async fn measure(
+    site: &Site,
+    paths: &Paths,
+    scale: Scale,
+    begun: Instant,
+) -> Result<Vec<Measured>> {
     let mut bench = Bench::new(site, &paths.cli).await?;
     let mut measured: Vec<Measured> = Series::ALL
         .into_iter()
@@ -97,7 +105,9 @@ async fn measure(site: &Site, paths: &Paths, scale: Scale, begun: Instant) -> Re
         .collect();
     // The first of everything is slower: it does not count.
     for series in Series::ALL {
-        bench.run(series, Plan::new(series, 0.02, scale.slice)).await?;
+        bench
+            .run(series, Plan::new(series, 0.02, scale.slice))
+            .await?;
     }
     for round in 1..=scale.rounds {
         if round > 1 && begun.elapsed() > scale.budget {

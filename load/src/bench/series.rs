@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
 use selium_remote_client::{Client, Process};
+use selium_remote_client_protocol::Capability;
 use selium_remote_client_protocol::ops::{
     InfoRequest, ListRequest, ProcessList, ProcessRef, StartRequest, StopRequest,
 };
-use selium_remote_client_protocol::Capability;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use xtask::runtime::free_port;
@@ -98,21 +98,21 @@ impl Series {
 
     fn about(self) -> (&'static str, &'static str, usize) {
         match self {
-            Self::NativeConnect => ("native_connect", "native: new connection, echo 64 B", 60),
-            Self::NativeEcho => ("native_echo", "native: echo 64 B", 2_000),
-            Self::GuestConnect => ("guest_connect", "echo guest: new connection, echo 64 B", 60),
-            Self::GuestEcho => ("guest_echo", "echo guest: echo 64 B", 2_000),
-            Self::ClientConnect => ("client_connect", "client library: connect, ping, drop", 40),
-            Self::PingConnect => ("ping_connect", "ping: a connection each", 60),
-            Self::PingSequential => ("ping_sequential", "ping: sequential", 2_000),
-            Self::InfoConnect => ("info_connect", "info: a connection each", 60),
-            Self::InfoSequential => ("info_sequential", "info: sequential", 2_000),
-            Self::InfoWide => ("info_64", "info: 64 in flight", 8_000),
-            Self::ListConnect => ("list_connect", "list of 10: a connection each", 60),
-            Self::ListSequential => ("list_sequential", "list of 10: sequential", 1_500),
-            Self::ListWide => ("list_64", "list of 10: 64 in flight", 6_000),
-            Self::StartConnect => ("start_stop_connect", "start+stop: a connection each", 6),
-            Self::StartSequential => ("start_stop_sequential", "start+stop: sequential", 6),
+            Self::NativeConnect => ("native_connect", "native: new connection, echo 64 B", 30),
+            Self::NativeEcho => ("native_echo", "native: echo 64 B", 1_000),
+            Self::GuestConnect => ("guest_connect", "echo guest: new connection, echo 64 B", 30),
+            Self::GuestEcho => ("guest_echo", "echo guest: echo 64 B", 1_000),
+            Self::ClientConnect => ("client_connect", "client library: connect, ping, drop", 20),
+            Self::PingConnect => ("ping_connect", "ping: a connection each", 30),
+            Self::PingSequential => ("ping_sequential", "ping: sequential", 1_000),
+            Self::InfoConnect => ("info_connect", "info: a connection each", 30),
+            Self::InfoSequential => ("info_sequential", "info: sequential", 1_000),
+            Self::InfoWide => ("info_64", "info: 64 in flight", 5_000),
+            Self::ListConnect => ("list_connect", "list of 10: a connection each", 30),
+            Self::ListSequential => ("list_sequential", "list of 10: sequential", 1_000),
+            Self::ListWide => ("list_64", "list of 10: 64 in flight", 4_000),
+            Self::StartConnect => ("start_stop_connect", "start+stop: a connection each", 4),
+            Self::StartSequential => ("start_stop_sequential", "start+stop: sequential", 4),
             Self::StartWide => ("start_stop_8", "start+stop: 8 in flight", 16),
             Self::Ps => ("ps_process", "`selium ps`, the whole process", 2),
         }
@@ -225,9 +225,7 @@ impl Bench {
             Series::InfoSequential => {
                 sequential(plan, async || Ok(client.info().await.map(drop)?)).await
             }
-            Series::InfoWide => {
-                wide(plan, WIDE, async || Ok(client.info().await.map(drop)?)).await
-            }
+            Series::InfoWide => wide(plan, WIDE, async || Ok(client.info().await.map(drop)?)).await,
             Series::ListConnect => {
                 sequential(plan, async || {
                     let list = dialer.peer().await?.ask(&ListRequest::default()).await??;
@@ -239,9 +237,14 @@ impl Bench {
                 sequential(plan, async || full(client.processes(false).await?.len())).await
             }
             Series::ListWide => {
-                wide(plan, WIDE, async || full(client.processes(false).await?.len())).await
+                wide(plan, WIDE, async || {
+                    full(client.processes(false).await?.len())
+                })
+                .await
             }
-            Series::StartConnect => sequential(plan, async || start_and_stop_apart(dialer).await).await,
+            Series::StartConnect => {
+                sequential(plan, async || start_and_stop_apart(dialer).await).await
+            }
             Series::StartSequential => {
                 sequential(plan, async || start_and_stop(client).await).await
             }
@@ -261,7 +264,10 @@ fn full(listed: usize) -> Result<()> {
 }
 
 async fn start_and_stop(client: &Client) -> Result<()> {
-    Ok(Process::start(client, guests::hello()).await?.stop().await?)
+    Ok(Process::start(client, guests::hello())
+        .await?
+        .stop()
+        .await?)
 }
 
 /// As 0.3.3 did it: the start on one connection, the stop on another.

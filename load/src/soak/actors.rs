@@ -125,15 +125,22 @@ pub(super) fn millis(dice: &mut Rng, least: u64, most: u64) -> Duration {
 
 async fn connect(world: &World) -> Result<Client> {
     world.ledger.connected();
-    Ok(world.config.clone().connect().await.context("connecting")?)
+    world.config.clone().connect().await.context("connecting")
 }
 
 /// Passes on what went well, counts errors with one of these codes, and fails on others.
-fn allow<T>(world: &World, result: Result<T, ClientError>, codes: &[ErrorCode]) -> Result<Option<T>> {
+fn allow<T>(
+    world: &World,
+    result: Result<T, ClientError>,
+    codes: &[ErrorCode],
+) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.code().is_some_and(|code| codes.contains(&code)) => {
-            let code = error.code().map(|code| code.to_string()).unwrap_or_default();
+            let code = error
+                .code()
+                .map(|code| code.to_string())
+                .unwrap_or_default();
             world.ledger.legitimate(code);
             Ok(None)
         }
@@ -165,7 +172,9 @@ async fn visit(world: &World, dice: &mut Rng) -> Result<()> {
                 world.ledger.did("list");
             }
             _ => {
-                let Some(id) = world.starts.any(dice) else { continue };
+                let Some(id) = world.starts.any(dice) else {
+                    continue;
+                };
                 let info = client.inspect(&id.to_string()).await;
                 // It may be forgotten by now: the server keeps so many stopped processes.
                 allow(world, info, &[ErrorCode::NotFound])?;
@@ -231,7 +240,9 @@ fn guest(dice: &mut Rng) -> (&'static str, ProcessBuilder) {
 }
 
 async fn start_wrongly(world: &World, dice: &mut Rng, client: &Client) -> Result<()> {
-    let long: String = (0..dice.usize(1..=250)).map(|_| dice.alphanumeric()).collect();
+    let long: String = (0..dice.usize(1..=250))
+        .map(|_| dice.alphanumeric())
+        .collect();
     let builder = match dice.u8(..2) {
         0 => ProcessBuilder::new(format!("{}.wasm", &long), "start"),
         _ => ProcessBuilder::new("hello.wasm", long),
@@ -239,7 +250,9 @@ async fn start_wrongly(world: &World, dice: &mut Rng, client: &Client) -> Result
     match Process::start(client, builder).await {
         Ok(process) => bail!("a start that cannot be made process {process}"),
         Err(ClientError::Remote { error, .. }) => {
-            world.ledger.legitimate(format!("start refused: {}", error.code));
+            world
+                .ledger
+                .legitimate(format!("start refused: {}", error.code));
             world.ledger.did("start of what is not there");
             Ok(())
         }
@@ -286,7 +299,9 @@ impl Reader {
             match item? {
                 LogItem::Record { sequence, .. } => self.count(sequence)?,
                 LogItem::Gap { next, count } => self.skip(next, count)?,
-                LogItem::Unreadable { sequence, error, .. } => {
+                LogItem::Unreadable {
+                    sequence, error, ..
+                } => {
                     bail!("record {sequence} cannot be read: {error}")
                 }
                 _ => {}
@@ -332,7 +347,11 @@ async fn follow(world: &World, dice: &mut Rng) -> Result<()> {
         let until = Instant::now() + millis(dice, 50, 4_000);
         let ended = reader.read_until(until.min(world.until.into())).await?;
         reader.book(world);
-        world.ledger.did(if ended { "follow to the end" } else { "follow for a while" });
+        world.ledger.did(if ended {
+            "follow to the end"
+        } else {
+            "follow for a while"
+        });
     }
     Ok(())
 }

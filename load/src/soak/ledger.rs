@@ -71,13 +71,20 @@ impl Ledger {
 
     /// What was done, by kind.
     pub(super) fn done(&self) -> Vec<(&'static str, u64)> {
-        self.done.borrow().iter().map(|(what, times)| (*what, *times)).collect()
+        self.done
+            .borrow()
+            .iter()
+            .map(|(what, times)| (*what, *times))
+            .collect()
     }
 
     /// Errors that go with what was done, by kind.
     pub(super) fn errors(&self) -> Vec<(String, u64)> {
         let errors = self.legitimate.borrow();
-        errors.iter().map(|(what, times)| (what.clone(), *times)).collect()
+        errors
+            .iter()
+            .map(|(what, times)| (what.clone(), *times))
+            .collect()
     }
 
     /// The first errors that should not have been.

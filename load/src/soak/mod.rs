@@ -125,12 +125,17 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         .run_until(play(&site, &world, seed, duration, start))
         .await;
     site.alive()?;
-    let (outcome, watch) = played.with_context(|| format!("the runtime's log ends:\n{}", site.tail()))?;
+    let (outcome, watch) =
+        played.with_context(|| format!("the runtime's log ends:\n{}", site.tail()))?;
     let verdict = report::print(&world, &outcome, &watch, seed);
     if !verdict {
         eprintln!("the runtime's log ends:\n{}", site.tail());
     }
-    Ok(if verdict { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if verdict {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The actors' time, and what comes after it.
@@ -156,7 +161,9 @@ async fn play(
     let all = async { while actors.join_next().await.is_some() {} };
     let left = world.until.saturating_duration_since(Instant::now());
     if timeout(left + ACTORS_LIMIT, all).await.is_err() {
-        world.ledger.unexpected("soak", "some actors did not end in time");
+        world
+            .ledger
+            .unexpected("soak", "some actors did not end in time");
         actors.abort_all();
     }
     let watch = watching.await.context("the watch")?;
@@ -211,5 +218,7 @@ async fn honest(site: &Site) -> Result<Duration> {
         client.close().await;
         anyhow::Ok(begun.elapsed())
     };
-    timeout(HONEST_LIMIT, served).await.context("not within 2 s")?
+    timeout(HONEST_LIMIT, served)
+        .await
+        .context("not within 2 s")?
 }

@@ -24,7 +24,11 @@ pub(super) fn print(world: &World, outcome: &Outcome, watch: &Watch, seed: u64) 
     for (what, times) in ledger.done() {
         println!("  {times:>9}  {what}");
     }
-    println!("  {:>9}  connections, {} processes started", ledger.connections(), ledger.starts());
+    println!(
+        "  {:>9}  connections, {} processes started",
+        ledger.connections(),
+        ledger.starts()
+    );
     println!("errors that go with what was done");
     for (what, times) in ledger.errors() {
         println!("  {times:>9}  {what}");
@@ -34,13 +38,19 @@ pub(super) fn print(world: &World, outcome: &Outcome, watch: &Watch, seed: u64) 
     println!("  connection  {}", waits(&watch.connects));
     let mut failures = Vec::new();
     if ledger.unexpected_count() > 0 {
-        failures.push(format!("{} unexpected errors, the first of them:", ledger.unexpected_count()));
+        failures.push(format!(
+            "{} unexpected errors, the first of them:",
+            ledger.unexpected_count()
+        ));
         failures.extend(ledger.kept().into_iter().map(|line| format!("    {line}")));
     }
     memory(outcome, watch, &mut failures);
     println!("afterwards");
     match &outcome.returned {
-        Ok(took) => println!("  connections, streams and starts were back at their base after {:.1} s", took.as_secs_f64()),
+        Ok(took) => println!(
+            "  connections, streams and starts were back at their base after {:.1} s",
+            took.as_secs_f64()
+        ),
         Err(info) => failures.push(format!(
             "not back at the base after {} s: {} connections instead of 1, {} streams, {} starts",
             RETURN_LIMIT.as_secs(),
@@ -50,7 +60,10 @@ pub(super) fn print(world: &World, outcome: &Outcome, watch: &Watch, seed: u64) 
         )),
     }
     match &outcome.honest {
-        Ok(took) => println!("  an honest client was served within {:.0} ms", took.as_secs_f64() * 1e3),
+        Ok(took) => println!(
+            "  an honest client was served within {:.0} ms",
+            took.as_secs_f64() * 1e3
+        ),
         Err(error) => failures.push(format!(
             "an honest client was not served within {} s: {error:#}",
             HONEST_LIMIT.as_secs()
@@ -72,7 +85,12 @@ fn memory(outcome: &Outcome, watch: &Watch, failures: &mut Vec<String>) {
     let allowed = SLACK + outcome.starts * PER_START + outcome.connections * PER_CONNECTION;
     let growth = end.saturating_sub(warm);
     println!("resident memory of the runtime");
-    println!("  at the start {}, after the warm-up {}, at the end {}", mib(start), mib(warm), mib(end));
+    println!(
+        "  at the start {}, after the warm-up {}, at the end {}",
+        mib(start),
+        mib(warm),
+        mib(end)
+    );
     println!(
         "  grown by {} since the warm-up, in which {} processes were started and {} connections made; allowed are {}",
         mib(growth),
@@ -89,12 +107,22 @@ fn memory(outcome: &Outcome, watch: &Watch, failures: &mut Vec<String>) {
         .collect();
     println!("  every {step} s, in MiB: {}", line.join(" "));
     if growth > allowed {
-        failures.push(format!("the memory has grown by {}, {} are allowed", mib(growth), mib(allowed)));
+        failures.push(format!(
+            "the memory has grown by {}, {} are allowed",
+            mib(growth),
+            mib(allowed)
+        ));
     }
 }
 
 fn waits(waits: &[Duration]) -> String {
     let millis: Vec<f64> = waits.iter().map(|wait| micros(wait) / 1e3).collect();
     let of = |share| short(percentile(millis.clone(), share));
-    format!("{} times, p50 {} ms, p99 {} ms, longest {} ms", waits.len(), of(0.5), of(0.99), of(1.0))
+    format!(
+        "{} times, p50 {} ms, p99 {} ms, longest {} ms",
+        waits.len(),
+        of(0.5),
+        of(0.99),
+        of(1.0)
+    )
 }

@@ -50,7 +50,8 @@ async fn before_the_hello(world: &World, dice: &mut Rng, mut wire: Wire) -> Resu
             world.ledger.did("rude: a request of 0.3.3");
         }
         2 => {
-            wire.write(b"SLRC\r\n\x1a\n\0\x01\0\x01\xff\xff\0\0").await?;
+            wire.write(b"SLRC\r\n\x1a\n\0\x01\0\x01\xff\xff\0\0")
+                .await?;
             must_answer(&mut wire, "a hello of 65,535 bytes").await?;
             world.ledger.did("rude: hello too long");
         }
@@ -79,7 +80,10 @@ async fn behind_the_hello(world: &World, dice: &mut Rng, mut peer: Peer) -> Resu
         0 => ("rude: frame too long", b"\x80\0\x4e\x20\x10\x01".to_vec()),
         1 => ("rude: empty frame", b"\0".to_vec()),
         2 => ("rude: unknown kind", b"\x03\x7f\x01\0".to_vec()),
-        3 => ("rude: a response from a client", b"\x06\x11\x01\0\x02ok".to_vec()),
+        3 => (
+            "rude: a response from a client",
+            b"\x06\x11\x01\0\x02ok".to_vec(),
+        ),
         4 => {
             let high = dice.u64(2..1_000_000);
             let low = dice.u64(1..=high);
@@ -97,7 +101,9 @@ async fn behind_the_hello(world: &World, dice: &mut Rng, mut peer: Peer) -> Resu
         _ => {
             let whole = request(1, &InfoRequest);
             let part = dice.usize(1..whole.len());
-            peer.wire.write(whole.get(..part).unwrap_or_default()).await?;
+            peer.wire
+                .write(whole.get(..part).unwrap_or_default())
+                .await?;
             peer.wire.finish();
             world.pause(millis(dice, 0, 500)).await;
             world.ledger.did("rude: half a frame");

@@ -64,7 +64,11 @@ impl Starts {
 
     /// Any one, to look at: mostly one that runs, sometimes one that was stopped.
     pub(super) fn any(&self, dice: &mut fastrand::Rng) -> Option<ProcessId> {
-        let list = if dice.u8(..5) == 0 { &self.stopped } else { &self.running };
+        let list = if dice.u8(..5) == 0 {
+            &self.stopped
+        } else {
+            &self.running
+        };
         let list = list.borrow();
         if list.is_empty() {
             return None;

@@ -39,7 +39,9 @@ pub(super) async fn watch(pid: u32, world: Rc<World>) -> Watch {
             Err(error) => world.ledger.unexpected("watch", &format!("{error:#}")),
         }
         if let Err(error) = look(&world, &mut watch, &mut client).await {
-            world.ledger.unexpected("honest client", &format!("{error:#}"));
+            world
+                .ledger
+                .unexpected("honest client", &format!("{error:#}"));
             client = None;
         }
         looks += 1;
@@ -58,13 +60,17 @@ async fn look(world: &World, watch: &mut Watch, client: &mut Option<Client>) -> 
         None => {
             let connecting = world.config.clone().connect_timeout(PATIENCE).connect();
             world.ledger.connected();
-            let fresh = timeout(PATIENCE, connecting).await.context("no connection")??;
+            let fresh = timeout(PATIENCE, connecting)
+                .await
+                .context("no connection")??;
             watch.connects.push(begun.elapsed());
             fresh
         }
     };
     let begun = Instant::now();
-    timeout(PATIENCE, connected.ping()).await.context("no pong")??;
+    timeout(PATIENCE, connected.ping())
+        .await
+        .context("no pong")??;
     watch.pings.push(begun.elapsed());
     *client = Some(connected);
     Ok(())
