@@ -465,8 +465,7 @@ fn errors_name_the_thing_and_the_server_lives_on() {
         (
             &["inspect", "nobody"],
             format!(
-                "error: cannot inspect `nobody`: not found: there is no process `nobody` (`selium ps --all` lists \
-                 them)\n  {gone}\n"
+                "error: cannot inspect `nobody`: not found: there is no process `nobody`\n  {gone}\n"
             ),
         ),
         (
