@@ -13,6 +13,7 @@ use selium_remote_client_protocol::{
     AbiParam, AbiSignature, Capability, CapabilitySet, CloseReason, EntrypointArg, ErrorCode,
     Limits, RemoteError, RequestId, Time,
     client::{ClientConfig, ClientConnection, ClientEvent, RequestOptions, StreamKind},
+    frame::{Frame, Gather},
     hello::{ClientHello, ServerHello},
     ops::{
         Common, FollowRequest, FollowStarted, InfoRequest, InspectRequest, ListRequest, LogState,
@@ -860,6 +861,133 @@ fn limits_are_stated() {
     let request = world.call(a, &InfoRequest);
     let info = ServerInfo::decode(&world.answer(a, request).unwrap()).unwrap();
     assert_eq!((info.processes, info.hubs, info.starts), (1, 1, 0));
+}
+
+#[test]
+fn streams_are_limited() {
+    let limits = Limits {
+        max_streams: 2,
+        ..Limits::default()
+    };
+    let mut world = World::new(Config {
+        limits,
+        ..Config::default()
+    });
+    let a = world.connect();
+    world.started(a, "web");
+    let first = world.call(a, &follow("web"));
+    assert!(world.answer(a, first).is_ok());
+    let second = world.call(a, &follow("web"));
+    assert!(world.answer(a, second).is_ok());
+    let third = world.call(a, &follow("web"));
+    let error = world.answer(a, third).unwrap_err();
+    assert_eq!(
+        (error.code, error.limit),
+        (ErrorCode::ResourceExhausted, Some(2))
+    );
+    world.peers[a].core.abandon(first);
+    world.run();
+    let again = world.call(a, &follow("web"));
+    assert!(world.answer(a, again).is_ok(), "its place is free again");
+}
+
+#[test]
+fn incomplete_requests_are_bounded_over_all_connections() {
+    let mut world = World::new(Config {
+        all_reassembly_bytes: 50_000,
+        ..Config::default()
+    });
+    let (a, b) = (world.connect(), world.connect());
+    let half = |world: &mut World, peer: usize, bytes: usize| {
+        let connection = world.peers[peer].connection;
+        let mut frames = Gather::default();
+        let chunk = |len: usize| vec![0; len].into();
+        let first = Frame::Request {
+            id: 1_000,
+            op: 16,
+            total: 100_000,
+            chunk: chunk(10_000),
+        };
+        first.encode(&mut frames);
+        for _ in 1..bytes / 10_000 {
+            let chunk = chunk(10_000);
+            Frame::More { id: 1_000, chunk }.encode(&mut frames);
+        }
+        let frames: Bytes = frames.finish().concat().into();
+        world.server.handle_input(world.now, connection, frames);
+        world.run();
+    };
+    half(&mut world, a, 30_000);
+    half(&mut world, b, 20_000);
+    assert!(world.peers[a].closed.is_none() && world.peers[b].closed.is_none());
+    let connection = world.peers[b].connection;
+    let chunk = vec![0; 1].into();
+    let one_more = Frame::More { id: 1_000, chunk }.to_bytes();
+    world.server.handle_input(world.now, connection, one_more);
+    world.run();
+    match &world.peers[b].closed {
+        Some(CloseReason::Peer(error)) => assert_eq!(error.code, ErrorCode::ResourceExhausted),
+        other => panic!("{other:?}"),
+    }
+    assert!(world.peers[a].closed.is_none());
+    // What the closed connection held is given back when it is gone.
+    world.server.forget_connection(world.now, connection);
+    let c = world.connect();
+    half(&mut world, c, 20_000);
+    assert!(world.peers[c].closed.is_none());
+}
+
+#[test]
+fn what_waits_for_clients_that_do_not_read_is_bounded() {
+    let mut world = World::new(Config {
+        ring_bytes: 4 * 1024 * 1024,
+        ..Config::default()
+    });
+    let a = world.connect();
+    let slow = world.connect_with(Limits {
+        stream_window: 64,
+        ..Limits::default()
+    });
+    let (_, log) = world.started(a, "web");
+    world.opened(log);
+    for _ in 0..100 {
+        world.call(slow, &follow("web"));
+    }
+    world.peers[slow].reads = false;
+    let text = "x".repeat(1_000);
+    for _ in 0..500 {
+        world.record(log, &text);
+    }
+    let request = world.call(a, &InfoRequest);
+    let info = ServerInfo::decode(&world.answer(a, request).unwrap()).unwrap();
+    // A mebibyte, and one message a stream.
+    let most = (1024 * 1024 + 100 * 1_032) as u64;
+    assert!(info.held_bytes <= most, "{}", info.held_bytes);
+    assert!(
+        info.held_bytes >= 500_000,
+        "and it does buffer: {}",
+        info.held_bytes
+    );
+}
+
+#[test]
+fn a_server_counts_connections_whose_clients_do_not_go() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let bad = world.connect();
+    let connection = world.peers[bad].connection;
+    let garbage = Bytes::from_static(&[0xff; 64]);
+    world.server.handle_input(world.now, connection, garbage);
+    let mut count = || {
+        let request = world.call(a, &InfoRequest);
+        let info = ServerInfo::decode(&world.answer(a, request).unwrap()).unwrap();
+        (info.connections, info.zombies)
+    };
+    assert_eq!(count(), (2, 1));
+    world.server.forget_connection(world.now, connection);
+    let request = world.call(a, &InfoRequest);
+    let info = ServerInfo::decode(&world.answer(a, request).unwrap()).unwrap();
+    assert_eq!((info.connections, info.zombies), (1, 0));
 }
 
 #[test]

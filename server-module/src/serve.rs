@@ -16,7 +16,7 @@ use crate::{clock::Clock, connection, module::Module};
 ///
 /// The host's accept waits for the handshake and the first stream of one connection before it looks at the next, and an
 /// abandoned accept is not cancelled: each silent or half-open client holds one of them.
-const ACCEPTS: usize = 64;
+const ACCEPTS: usize = 512;
 
 /// Failures in a row after which an accept is given up.
 const MAX_ACCEPT_FAILURES: u32 = 10_000;
