@@ -131,7 +131,7 @@ impl Server {
     }
 
     /// Looks once more for the logs, and for the last records, that a client waits for: its input is the only clock that a server without one has.
-    pub(crate) fn look_again(&mut self, id: ConnectionId) {
+    pub(crate) fn look_again(&mut self, id: ConnectionId, pinged: bool) {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
@@ -144,7 +144,8 @@ impl Server {
             .collect();
         for log in followed {
             self.look(log, u32::MAX);
-            if self.config.unix_origin_ms.is_none() {
+            // Pings only: a busy follower's credit comes all the time, and the remedy is for silent logs.
+            if pinged && self.config.unix_origin_ms.is_none() {
                 self.nudge(log);
             }
         }

@@ -20,6 +20,8 @@ pub const QUIET: Duration = Duration::from_millis(200);
 struct Log {
     last: Time,
     due: Time,
+    /// Somebody asked since its last record.
+    asked: bool,
 }
 
 /// The timetable. Holds at most one entry a log.
@@ -35,11 +37,19 @@ impl QuietLogs {
         if let Some(known) = self.logs.get_mut(&log) {
             // Moved on when it is due: a busy log costs nothing here.
             known.last = now;
+            known.asked = false;
             return;
         }
         let due = now.saturating_add(QUIET);
         self.by_due.insert((due, log));
-        self.logs.insert(log, Log { last: now, due });
+        self.logs.insert(
+            log,
+            Log {
+                last: now,
+                due,
+                asked: false,
+            },
+        );
     }
 
     /// A log is over.
@@ -73,11 +83,17 @@ impl QuietLogs {
         }
     }
 
-    /// Whether a log is to be looked after now, at somebody's request: the way of a server without a clock.
+    /// Whether a log is to be looked after now: the way of a server without a clock. It is when it was asked for twice
+    /// with no record in between, so that it is silent as long as askers wait between two questions.
     pub fn asked(&mut self, log: LogId) -> bool {
-        let known = self.logs.contains_key(&log);
+        let Some(known) = self.logs.get_mut(&log) else {
+            return false;
+        };
+        if !core::mem::replace(&mut known.asked, true) {
+            return false;
+        }
         self.remove(log);
-        known
+        true
     }
 }
 
@@ -118,7 +134,10 @@ mod tests {
         let mut quiet = QuietLogs::default();
         assert!(!quiet.asked(A));
         quiet.touched(A, Time::ZERO);
-        assert!(quiet.asked(A));
+        assert!(!quiet.asked(A), "it may be in the middle of a burst");
+        quiet.touched(A, Time::ZERO);
         assert!(!quiet.asked(A));
+        assert!(quiet.asked(A));
+        assert!(!quiet.asked(A), "once a burst");
     }
 }

@@ -131,9 +131,12 @@ impl Server {
     /// Takes bytes from a connection.
     pub fn handle_input(&mut self, now: Time, id: ConnectionId, bytes: Bytes) {
         self.now = now;
+        let mut pinged = false;
         if let Some(connection) = self.connections.get_mut(&id) {
+            let pings = connection.core.pings();
             let before = connection.core.reassembling();
             connection.core.handle_input(now, bytes);
+            pinged = connection.core.pings() != pings;
             let after = connection.core.reassembling();
             self.reassembling = self
                 .reassembling
@@ -147,7 +150,7 @@ impl Server {
             }
         }
         self.events(id);
-        self.look_again(id);
+        self.look_again(id, pinged);
     }
 
     /// The client sends nothing more. What is left to say to it can still be transmitted; then the driver calls

@@ -56,7 +56,10 @@ impl ServerConnection {
 
     fn frame(&mut self, frame: Frame) -> Result<(), CloseReason> {
         match frame {
-            Frame::Ping(token) => self.mux.out.urgent(&Frame::Pong(token)),
+            Frame::Ping(token) => {
+                self.pings = self.pings.saturating_add(1);
+                self.mux.out.urgent(&Frame::Pong(token));
+            }
             Frame::Goodbye(error) => return Err(CloseReason::Peer(error)),
             Frame::Drain => self.draining = true,
             Frame::Credit { id, limit } => self.mux.out.raise(id, limit),

@@ -67,6 +67,7 @@ pub struct ServerConnection {
     streams: usize,
     last: u64,
     draining: bool,
+    pings: u64,
 }
 
 impl ServerConnection {
@@ -82,6 +83,7 @@ impl ServerConnection {
             streams: 0,
             last: 0,
             draining: false,
+            pings: 0,
         }
     }
 
@@ -178,6 +180,12 @@ impl ServerConnection {
     /// Sets how many bytes the connection's streams may queue together, below the limit that it was made with.
     pub fn set_queue_share(&mut self, bytes: usize) {
         self.mux.queue_share = bytes.min(self.mux.limits.connection_queue);
+    }
+
+    /// Pings that came so far: the nearest thing to a clock that a server without one has.
+    #[must_use]
+    pub fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// Open streams.
