@@ -16,6 +16,8 @@
 )]
 
 mod command;
+mod figures;
+pub mod guests;
 mod impostor;
 mod json;
 mod peer;
@@ -23,11 +25,12 @@ mod server;
 mod setup;
 
 pub use command::{Following, Run, WARNING, run};
+pub use figures::{Dice, MIB, median, mib, processor_time, resident};
 pub use impostor::{Ca, Impostor};
 pub use json::{array, line, lines, number, text};
 pub use peer::{Peer, Wire, frames, hello};
 pub use server::{Server, Shared};
-pub use setup::{Setup, setup};
+pub use setup::{Setup, load_tests, setup};
 
 use std::time::{Duration, Instant};
 
@@ -54,12 +57,17 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// Runs a future on a runtime of its own, for at most twice [`PATIENCE`].
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    block_on_for(PATIENCE * 2, future)
+}
+
+/// Runs a future on a runtime of its own, for at most so long.
+pub fn block_on_for<T>(limit: Duration, future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a tokio runtime");
     runtime.block_on(async {
-        tokio::time::timeout(PATIENCE * 2, future)
+        tokio::time::timeout(limit, future)
             .await
             .expect("it ends in time")
     })

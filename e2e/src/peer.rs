@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
 use selium_remote_client_protocol::{
     Limits, RemoteError, RequestId, Time,
     client::{ClientConnection, ClientEvent, RequestOptions, StreamKind},
@@ -32,12 +32,26 @@ pub struct Wire {
 impl Wire {
     /// Connects, with the certificates of the server's work dir.
     pub async fn open(server: &Server) -> Self {
+        Self::open_with(server, TransportConfig::default()).await
+    }
+
+    /// Connects with a receive window of so many bytes: what is not read stalls the server's writing soon.
+    pub async fn narrow(server: &Server, window: u32) -> Self {
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(window.into());
+        transport.receive_window(window.into());
+        Self::open_with(server, transport).await
+    }
+
+    async fn open_with(server: &Server, transport: TransportConfig) -> Self {
         let tls = selium_remote_certs::client_config(server.certs()).expect("certificates");
         let crypto = QuicClientConfig::try_from(tls).expect("TLS for QUIC");
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
         let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
         let connecting = endpoint
-            .connect_with(ClientConfig::new(Arc::new(crypto)), address, "localhost")
+            .connect_with(config, address, "localhost")
             .expect("an attempt");
         let connection = soon("the handshake", connecting)
             .await
@@ -62,7 +76,14 @@ impl Wire {
 
     /// Connects, says hello and reads the server's; with it, what came behind it (nothing, usually).
     pub async fn greeted(server: &Server) -> (Self, ServerHello) {
-        let mut wire = Self::saying(server, &hello()).await;
+        let wire = Self::open(server).await;
+        wire.greet().await
+    }
+
+    /// Says hello and reads the server's.
+    pub async fn greet(self) -> (Self, ServerHello) {
+        let mut wire = self;
+        wire.write(&hello()).await;
         let mut seen = Vec::new();
         loop {
             match ServerEnvelope::decode(&seen) {

@@ -22,6 +22,7 @@ pub struct Server {
     work: Arc<WorkDir>,
     selium: Selium,
     log: PathBuf,
+    pid: u32,
     stop: Option<Sender<Ending>>,
     keeper: Option<JoinHandle<()>>,
 }
@@ -85,6 +86,7 @@ impl Server {
             work,
             selium,
             log,
+            pid: *answer.as_ref().unwrap_or(&0),
             stop: Some(stop),
             keeper: Some(keeper),
         };
@@ -104,6 +106,12 @@ impl Server {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.selium.port
+    }
+
+    /// The runtime's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// The certificate directory.
@@ -214,7 +222,7 @@ fn keep(
     port: u16,
     spec: &str,
     selium: &Selium,
-    ready: &Sender<Result<(), String>>,
+    ready: &Sender<Result<u32, String>>,
     until: &Receiver<Ending>,
 ) {
     let started = Runtime::start(binary, work, port, spec).and_then(|mut runtime| {
@@ -228,7 +236,7 @@ fn keep(
             return;
         }
     };
-    let _ = ready.send(Ok(()));
+    let _ = ready.send(Ok(runtime.pid()));
     // Fails when the test is gone; dropping the runtime kills it.
     if let Ok(Ending::Asked) = until.recv() {
         let _ = runtime.stop();

@@ -55,3 +55,22 @@ pub fn setup() -> Option<Setup> {
         cli: path("SELIUM_REMOTE_CLI"),
     })
 }
+
+/// Set to have the load tests run, which take minutes and most of a machine.
+const LOAD_SWITCH: &str = "SELIUM_REMOTE_LOAD";
+
+/// Whether the load tests were asked for; `false` after a word on it.
+#[must_use]
+pub fn load_tests() -> bool {
+    static SAID: Once = Once::new();
+    let asked = std::env::var_os(LOAD_SWITCH).is_some();
+    if !asked {
+        SAID.call_once(|| {
+            let line = format!(
+                "load tests skipped ({LOAD_SWITCH} is not set): `{LOAD_SWITCH}=1 cargo xtask test` runs them\n"
+            );
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        });
+    }
+    asked
+}

@@ -189,7 +189,7 @@ fn every_line_of_json_is_one_object() {
         "-c",
         LOGGING,
         "-a",
-        "u32:250",
+        "u32:30",
         "--attach",
         "--log-format",
         "json",
@@ -199,7 +199,7 @@ fn every_line_of_json_is_one_object() {
     let mut attached = server.follow(&args);
     let id = text(&line(&attached.line()), "id").to_owned();
     attached.until("the last line", |line| {
-        line.contains(r#""message":"line 250""#)
+        line.contains(r#""message":"line 30""#)
     });
     attached.interrupt();
     let run = attached.end();
@@ -220,7 +220,7 @@ fn every_line_of_json_is_one_object() {
         });
         assert_eq!(*record, expected);
     }
-    assert_eq!(records.len(), 250);
+    assert_eq!(records.len(), 30);
     // Notes are JSON too.
     let notes = lines(&run.stderr);
     assert_eq!(notes.len(), 2, "{run}");
@@ -228,7 +228,7 @@ fn every_line_of_json_is_one_object() {
 
     // The same with times, as text.
     let text_of_it = server.selium(&["logs", "--tail", "1", "json-storm"]);
-    text_of_it.printed("INFO  storm storm:gust: line 250 number=250 even=true\n");
+    text_of_it.printed("INFO  storm storm:gust: line 30 number=30 even=true\n");
 }
 
 fn sequences(values: &[Value]) -> Vec<(u64, String)> {
