@@ -125,7 +125,7 @@ fn stops_of_busy_guests() {
     if !selium_remote_e2e::load_tests() {
         return;
     }
-    const STOPS: usize = 100;
+    const STOPS: usize = 500;
     /// How long a guest does not yield.
     const BUSY: Duration = Duration::from_millis(200);
     let Some(server) = Server::start(&[]) else {
