@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
-    CloseReason, ErrorCode, RemoteError, RequestId, Time, Transmit,
+    ErrorCode, RemoteError, RequestId, Time, Transmit,
     hello::{ClientHello, Features, ServerHello},
     ops::StartRequest,
     server::ServerEvent,
@@ -352,7 +352,7 @@ impl Server {
                     self.cancelled((id, request), stream);
                 }
                 ServerEvent::Room { id: request } => self.pump(id, request),
-                ServerEvent::Closed(reason) => self.closed(id, &reason),
+                ServerEvent::Closed(_) => self.closed(id),
                 // No operation opens a stream from the client yet.
                 _ => {}
             }
@@ -391,7 +391,7 @@ impl Server {
         connection.core.accept(&answer);
     }
 
-    fn closed(&mut self, id: ConnectionId, _reason: &CloseReason) {
+    fn closed(&mut self, id: ConnectionId) {
         let following = self
             .connections
             .get_mut(&id)
