@@ -163,11 +163,10 @@ impl ClientConfigBuilder {
     }
 
     fn protocol(&self) -> Result<ClientConfig, ClientError> {
-        let limits = Limits {
-            max_message: self.response_limit,
-            reassembly: self.response_limit.saturating_mul(2),
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.max_message = self.response_limit;
+            limits.reassembly = self.response_limit.saturating_mul(2);
+        });
         let (mut nonce, mut session) = ([0; 16], [0; 16]);
         getrandom::fill(&mut nonce).map_err(ClientError::Random)?;
         getrandom::fill(&mut session).map_err(ClientError::Random)?;

@@ -173,13 +173,11 @@ impl Session {
             retry: false,
             deadline_ms: Some(deadline_ms.min(MAX_DEADLINE_MS)),
         };
-        let options = RequestOptions {
-            stream: match manner.stream {
-                true => StreamKind::ToClient,
-                false => StreamKind::None,
-            },
-            deadline: Some(now.saturating_add(manner.timeout)),
-        };
+        let options = RequestOptions::new(match manner.stream {
+            true => StreamKind::ToClient,
+            false => StreamKind::None,
+        })
+        .deadline(Some(now.saturating_add(manner.timeout)));
         let body = request.encode(&common);
         let bytes = body.len();
         if self.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {

@@ -274,10 +274,7 @@ impl Peer {
 
     /// Makes a request and does not wait.
     pub fn begin(&mut self, op: u64, body: Bytes, stream: StreamKind) -> RequestId {
-        let options = RequestOptions {
-            stream,
-            ..RequestOptions::default()
-        };
+        let options = RequestOptions::new(stream);
         self.core
             .request(op, body, options)
             .expect("the core takes it")

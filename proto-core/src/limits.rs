@@ -64,7 +64,9 @@ pub const MAX_TARGET: usize = 128;
 pub const MAX_LIST: usize = 256;
 
 /// What one side of a connection is willing to hold. Every field is a hard bound with a stated overflow action.
+/// Made from the default: [`Limits::with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes of the largest request message accepted (server). Past it: that request is answered "too large".
     pub max_request: usize,
@@ -87,6 +89,22 @@ pub struct Limits {
     pub stream_queue: usize,
     /// The same for all streams of the connection: each gets an equal share, but at least [`MIN_STREAM_QUEUE`].
     pub connection_queue: usize,
+}
+
+impl Limits {
+    /// The default, changed by `change`.
+    ///
+    /// ```
+    /// use selium_remote_client_protocol::Limits;
+    /// let limits = Limits::with(|limits| limits.max_requests = 16);
+    /// assert_eq!(limits.max_requests, 16);
+    /// ```
+    #[must_use]
+    pub fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut limits = Self::default();
+        change(&mut limits);
+        limits
+    }
 }
 
 impl Default for Limits {

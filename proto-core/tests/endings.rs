@@ -128,11 +128,10 @@ fn a_long_answer_survives_the_end_of_its_stream() {
 #[test]
 fn what_a_stream_left_unread_is_given_back_when_the_server_ends_it() {
     for abruptly in [true, false] {
-        let limits = Limits {
-            connection_window: 10_000,
-            stream_window: 10_000,
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.connection_window = 10_000;
+            limits.stream_window = 10_000;
+        });
         let mut pair = Pair::open(Limits::default(), limits);
         let unread = pair.stream(StreamKind::ToServer);
         let other = pair.stream(StreamKind::ToServer);
@@ -222,14 +221,12 @@ fn a_request_is_said_to_be_cancelled_once() {
 
 #[test]
 fn streams_that_end_unread_count_until_their_end_was_sent() {
-    let client = Limits {
-        stream_window: 1_000,
-        ..Limits::default()
-    };
-    let server = Limits {
-        max_streams: 2,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.stream_window = 1_000;
+    });
+    let server = Limits::with(|limits| {
+        limits.max_streams = 2;
+    });
     let mut pair = Pair::open(client, server);
     let ids = [(); 2].map(|()| pair.stream(StreamKind::ToClient));
     for id in ids {
@@ -254,12 +251,11 @@ fn streams_that_end_unread_count_until_their_end_was_sent() {
 
 #[test]
 fn a_stream_that_ended_unread_and_is_given_up_holds_no_reassembly() {
-    let client = Limits {
-        stream_window: 1_000,
-        reassembly: 100_000,
-        max_message: 100_000,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.stream_window = 1_000;
+        limits.reassembly = 100_000;
+        limits.max_message = 100_000;
+    });
     let mut pair = Pair::open(client, Limits::default());
     let id = pair.stream(StreamKind::ToClient);
     // Credit is short behind the first message, so that the second is begun and stays so.
@@ -326,11 +322,10 @@ fn a_connection_lost_in_the_middle_of_the_hello_is_lost_and_not_foreign() {
 
 #[test]
 fn open_streams_are_no_requests_in_flight() {
-    let limits = Limits {
-        max_requests: 2,
-        max_streams: 4,
-        ..Limits::default()
-    };
+    let limits = Limits::with(|limits| {
+        limits.max_requests = 2;
+        limits.max_streams = 4;
+    });
     let mut pair = Pair::open(Limits::default(), limits);
     let mut streams: Vec<_> = (0..4).map(|_| pair.stream(StreamKind::ToClient)).collect();
     let request = |pair: &mut Pair| {

@@ -79,16 +79,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let limits = Limits {
-            connection_window: 8_000,
-            stream_window: 6_000,
-            reassembly: 50_000,
-            max_message: 40_000,
-            max_request: 40_000,
-            max_requests: 8,
-            max_streams: 6,
-            ..Limits::default()
-        };
+        let limits = Limits::with(|limits| {
+            limits.connection_window = 8_000;
+            limits.stream_window = 6_000;
+            limits.reassembly = 50_000;
+            limits.max_message = 40_000;
+            limits.max_request = 40_000;
+            limits.max_requests = 8;
+            limits.max_streams = 6;
+        });
         Self {
             pair: Pair::open(limits, limits),
             requests: Vec::new(),
@@ -102,10 +101,7 @@ impl World {
             1 => StreamKind::ToClient,
             _ => StreamKind::ToServer,
         };
-        let options = RequestOptions {
-            stream,
-            deadline: None,
-        };
+        let options = RequestOptions::new(stream);
         if let Ok(id) = self.pair.client.request(1, vec![0; len], options) {
             self.requests.push((id, stream));
         }

@@ -87,10 +87,7 @@ impl Pair {
     }
 
     fn request(&mut self, stream: StreamKind) -> RequestId {
-        let options = RequestOptions {
-            stream,
-            deadline: None,
-        };
+        let options = RequestOptions::new(stream);
         self.client
             .request(op::LOG_FOLLOW, Bytes::from_static(b"body"), options)
             .unwrap()
@@ -196,10 +193,9 @@ fn long_requests_and_answers_share_with_control() {
 fn a_request_past_the_servers_limit_is_refused_before_it_is_sent() {
     let mut pair = Pair::open(
         Limits::default(),
-        Limits {
-            max_request: 1_000,
-            ..Limits::default()
-        },
+        Limits::with(|limits| {
+            limits.max_request = 1_000;
+        }),
     );
     let request = pair
         .client
@@ -214,10 +210,9 @@ fn a_request_past_the_servers_limit_is_refused_before_it_is_sent() {
 
 #[test]
 fn requests_in_flight_are_limited_on_both_sides() {
-    let limits = Limits {
-        max_requests: 3,
-        ..Limits::default()
-    };
+    let limits = Limits::with(|limits| {
+        limits.max_requests = 3;
+    });
     let mut pair = Pair::open(Limits::default(), limits);
     for _ in 0..3 {
         pair.request(StreamKind::None);
@@ -250,11 +245,10 @@ fn requests_in_flight_are_limited_on_both_sides() {
 
 #[test]
 fn stream_messages_keep_boundaries_and_credit_bounds_them() {
-    let client = Limits {
-        stream_window: 10_000,
-        connection_window: 20_000,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.stream_window = 10_000;
+        limits.connection_window = 20_000;
+    });
     let mut pair = Pair::open(client, Limits::default());
     let id = pair.stream();
     pair.client_events.clear();
@@ -301,17 +295,15 @@ fn stream_messages_keep_boundaries_and_credit_bounds_them() {
 
 #[test]
 fn an_unread_stream_stops_its_sender_and_nobody_else() {
-    let client = Limits {
-        stream_window: 10_000,
-        connection_window: 1 << 20,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.stream_window = 10_000;
+        limits.connection_window = 1 << 20;
+    });
     let mut pair = Pair::open(
         client,
-        Limits {
-            stream_queue: 10_000,
-            ..Limits::default()
-        },
+        Limits::with(|limits| {
+            limits.stream_queue = 10_000;
+        }),
     );
     let slow = pair.stream();
     let fast = pair.stream();
@@ -344,16 +336,14 @@ fn an_unread_stream_stops_its_sender_and_nobody_else() {
 
 #[test]
 fn a_full_queue_tells_when_there_is_room() {
-    let client = Limits {
-        stream_window: 2_000,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.stream_window = 2_000;
+    });
     let mut pair = Pair::open(
         client,
-        Limits {
-            stream_queue: 4_000,
-            ..Limits::default()
-        },
+        Limits::with(|limits| {
+            limits.stream_queue = 4_000;
+        }),
     );
     let id = pair.stream();
     pair.client_events.clear();
@@ -414,10 +404,7 @@ fn publishing_is_acknowledged() {
 #[test]
 fn deadlines_expire_and_late_answers_are_dropped() {
     let mut pair = Pair::open(Limits::default(), Limits::default());
-    let options = RequestOptions {
-        deadline: Some(Time::from_millis(100)),
-        ..Default::default()
-    };
+    let options = RequestOptions::new(StreamKind::None).deadline(Some(Time::from_millis(100)));
     let id = pair.client.request(1, Bytes::new(), options).unwrap();
     pair.run();
     assert_eq!(pair.client.poll_timeout(), Some(Time::from_millis(100)));
@@ -512,10 +499,9 @@ fn hostile_frames_end_the_connection_with_a_reason() {
 
 #[test]
 fn a_request_whose_parts_exceed_the_reassembly_budget_ends_the_connection() {
-    let limits = Limits {
-        reassembly: 300_000,
-        ..Limits::default()
-    };
+    let limits = Limits::with(|limits| {
+        limits.reassembly = 300_000;
+    });
     let mut pair = Pair::open(Limits::default(), limits);
     for id in [1, 2] {
         let frame = Frame::Request {
@@ -598,10 +584,9 @@ fn a_client_sends_nothing_behind_its_hello() {
 
 #[test]
 fn requests_that_wait_are_bounded() {
-    let limits = Limits {
-        control_queue: 500_000,
-        ..Limits::default()
-    };
+    let limits = Limits::with(|limits| {
+        limits.control_queue = 500_000;
+    });
     let mut pair = Pair::open(limits, Limits::default());
     let mut start = || {
         pair.client.request(
@@ -619,10 +604,9 @@ fn requests_that_wait_are_bounded() {
 
 #[test]
 fn gaps_cost_the_same_on_both_sides() {
-    let client = Limits {
-        stream_window: 200,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.stream_window = 200;
+    });
     let mut pair = Pair::open(client, Limits::default());
     let id = pair.stream();
     for seq in 0..50 {
@@ -645,10 +629,9 @@ fn gaps_cost_the_same_on_both_sides() {
 
 #[test]
 fn an_answer_nobody_reads_closes_the_connection() {
-    let limits = Limits {
-        control_queue: 50_000,
-        ..Limits::default()
-    };
+    let limits = Limits::with(|limits| {
+        limits.control_queue = 50_000;
+    });
     let mut pair = Pair::open(Limits::default(), limits);
     let ids: Vec<_> = (0..10).map(|_| pair.request(StreamKind::None)).collect();
     pair.run();
@@ -694,7 +677,10 @@ proptest! {
         split in 1usize..5_000,
         window in 64usize..40_000,
     ) {
-        let client = Limits { stream_window: window, connection_window: window * 2, reassembly: 70_000, max_message: 70_000, ..Limits::default() };
+        let client = Limits::with(|limits| {limits.stream_window = window;
+limits.connection_window = window * 2;
+limits.reassembly = 70_000;
+limits.max_message = 70_000;});
         let mut pair = Pair::open(client, Limits::default());
         pair.split = split;
         let ids: Vec<_> = sizes.iter().map(|_| pair.stream()).collect();

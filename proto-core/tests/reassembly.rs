@@ -16,10 +16,9 @@ use selium_remote_client_protocol::{
 
 #[test]
 fn a_request_that_the_server_could_not_reassemble_is_refused_at_once() {
-    let server = Limits {
-        reassembly: 100_000,
-        ..Limits::default()
-    };
+    let server = Limits::with(|limits| {
+        limits.reassembly = 100_000;
+    });
     let mut pair = Pair::open(Limits::default(), server);
     let mut request = |len| {
         pair.client
@@ -32,10 +31,9 @@ fn a_request_that_the_server_could_not_reassemble_is_refused_at_once() {
     assert_eq!(pair.server_events.len(), 2);
 
     // One frame needs no reassembly.
-    let server = Limits {
-        reassembly: 0,
-        ..Limits::default()
-    };
+    let server = Limits::with(|limits| {
+        limits.reassembly = 0;
+    });
     let mut pair = Pair::open(Limits::default(), server);
     let mut request = |len| {
         pair.client
@@ -57,11 +55,10 @@ fn an_answer_that_the_client_would_not_take_becomes_an_error() {
         (1 << 20, 100, MAX_CHUNK + 1, Some(MAX_CHUNK as u64)),
     ];
     for (max_message, reassembly, len, limit) in cases {
-        let client = Limits {
-            max_message,
-            reassembly,
-            ..Limits::default()
-        };
+        let client = Limits::with(|limits| {
+            limits.max_message = max_message;
+            limits.reassembly = reassembly;
+        });
         let mut pair = Pair::open(client, Limits::default());
         let id = pair.request(StreamKind::None);
         pair.run();
@@ -83,10 +80,9 @@ fn an_answer_that_the_client_would_not_take_becomes_an_error() {
 
 #[test]
 fn a_client_that_takes_no_messages_still_hears_the_code_of_an_error() {
-    let client = Limits {
-        max_message: 0,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.max_message = 0;
+    });
     let mut pair = Pair::open(client, Limits::default());
     let id = pair.request(StreamKind::None);
     pair.run();
@@ -101,10 +97,9 @@ fn a_client_that_takes_no_messages_still_hears_the_code_of_an_error() {
 
 #[test]
 fn a_stream_whose_answer_is_too_long_is_not_opened() {
-    let client = Limits {
-        max_message: 1_000,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.max_message = 1_000;
+    });
     let mut pair = Pair::open(client, Limits::default());
     let id = pair.request(StreamKind::ToClient);
     pair.run();
@@ -123,17 +118,15 @@ fn a_stream_whose_answer_is_too_long_is_not_opened() {
 /// A message that fits one frame needs no reassembly, also when the write at hand has no room for all of it.
 #[test]
 fn a_full_write_does_not_park_what_needs_no_reassembly() {
-    let client = Limits {
-        stream_window: 150_000,
-        connection_window: 1 << 21,
-        reassembly: 400_000,
-        max_message: 400_000,
-        ..Limits::default()
-    };
-    let server = Limits {
-        stream_queue: 1 << 20,
-        ..Limits::default()
-    };
+    let client = Limits::with(|limits| {
+        limits.stream_window = 150_000;
+        limits.connection_window = 1 << 21;
+        limits.reassembly = 400_000;
+        limits.max_message = 400_000;
+    });
+    let server = Limits::with(|limits| {
+        limits.stream_queue = 1 << 20;
+    });
     let mut pair = Pair::open(client, server);
     let slow = pair.stream(StreamKind::ToClient);
     let fast = pair.stream(StreamKind::ToClient);

@@ -118,10 +118,7 @@ impl World {
             selium_remote_client_protocol::ops::op::LOG_FOLLOW => StreamKind::ToClient,
             _ => StreamKind::None,
         };
-        let options = RequestOptions {
-            stream,
-            deadline: None,
-        };
+        let options = RequestOptions::new(stream);
         let body = request.encode(&Common::default());
         let id = self.peers[peer].core.request(R::OP, body, options).unwrap();
         self.run();
@@ -715,10 +712,9 @@ fn a_follower_that_does_not_read_is_gapped_and_harms_nobody() {
         ..Config::default()
     });
     let a = world.connect();
-    let slow = world.connect_with(Limits {
-        stream_window: 4_000,
-        ..Limits::default()
-    });
+    let slow = world.connect_with(Limits::with(|limits| {
+        limits.stream_window = 4_000;
+    }));
     let (_, log) = world.started(a, "web");
     world.opened(log);
     let fast = world.call(a, &follow("web"));
@@ -865,10 +861,9 @@ fn limits_are_stated() {
 
 #[test]
 fn streams_are_limited() {
-    let limits = Limits {
-        max_streams: 2,
-        ..Limits::default()
-    };
+    let limits = Limits::with(|limits| {
+        limits.max_streams = 2;
+    });
     let mut world = World::new(Config {
         limits,
         ..Config::default()
@@ -944,10 +939,9 @@ fn what_waits_for_clients_that_do_not_read_is_bounded() {
         ..Config::default()
     });
     let a = world.connect();
-    let slow = world.connect_with(Limits {
-        stream_window: 64,
-        ..Limits::default()
-    });
+    let slow = world.connect_with(Limits::with(|limits| {
+        limits.stream_window = 64;
+    }));
     let (_, log) = world.started(a, "web");
     world.opened(log);
     for _ in 0..100 {

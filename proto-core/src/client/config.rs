@@ -8,6 +8,7 @@ use crate::{Time, hello::ClientHello, limits::Limits};
 
 /// How a client connection behaves.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// What it tells the server of itself.
     pub hello: ClientHello,
@@ -49,11 +50,30 @@ pub enum StreamKind {
 
 /// What a request is besides its body.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct RequestOptions {
     /// The stream that it opens when it succeeds.
     pub stream: StreamKind,
     /// When to give up, if it was not answered.
     pub deadline: Option<Time>,
+}
+
+impl RequestOptions {
+    /// A request without a deadline that opens a stream, or none.
+    #[must_use]
+    pub const fn new(stream: StreamKind) -> Self {
+        Self {
+            stream,
+            deadline: None,
+        }
+    }
+
+    /// With this deadline, or with none.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Option<Time>) -> Self {
+        self.deadline = deadline;
+        self
+    }
 }
 
 /// Why a request was not sent.

@@ -346,13 +346,12 @@ mod tests {
     use super::*;
 
     fn inbox() -> Inbox {
-        Inbox::new(&Limits {
-            connection_window: 1_000,
-            stream_window: 500,
-            max_message: 5_000,
-            reassembly: 6_000,
-            ..Limits::default()
-        })
+        Inbox::new(&Limits::with(|limits| {
+            limits.connection_window = 1_000;
+            limits.stream_window = 500;
+            limits.max_message = 5_000;
+            limits.reassembly = 6_000;
+        }))
     }
 
     fn bytes(len: usize) -> Payload {

@@ -77,10 +77,7 @@ impl Pair {
     }
 
     pub(crate) fn request(&mut self, stream: StreamKind) -> RequestId {
-        let options = RequestOptions {
-            stream,
-            deadline: None,
-        };
+        let options = RequestOptions::new(stream);
         self.client.request(1, Bytes::new(), options).unwrap()
     }
 

@@ -1,0 +1,14 @@
+//! Both state machines in virtual time, over links that misbehave as a seed says.
+//!
+//! Nothing here reads a clock, opens a socket or starts a thread: one seed is one history, to the byte, on every
+//! machine.
+//!
+//! ```text
+//! world     the server's rules over a fake host, clients, what they do, what must hold
+//!   |
+//! transport one trait: an ordered stream of bytes in each direction, in virtual time
+//!   |-- pipe   byte pipes that split, stall, delay and truncate
+//!   `-- quic   two quinn-proto endpoints over a UDP link that loses, reorders, duplicates, limits and partitions
+//! ```
+
+pub mod transport;
