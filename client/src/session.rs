@@ -172,6 +172,7 @@ impl Session {
             token,
             retry: false,
             deadline_ms: Some(deadline_ms.min(MAX_DEADLINE_MS)),
+            weight: None,
         };
         let options = RequestOptions::new(match manner.stream {
             true => StreamKind::ToClient,

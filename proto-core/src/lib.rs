@@ -23,6 +23,7 @@ pub mod log_record;
 mod mux;
 pub mod ops;
 pub mod payload;
+pub mod publish;
 pub mod server;
 pub mod time;
 pub mod varint;
@@ -32,7 +33,7 @@ pub use abi::{
     EntrypointArg, GuestResourceId, GuestUint,
 };
 pub use error::{ErrorCode, RemoteError};
-pub use limits::Limits;
+pub use limits::{Limits, Weight};
 pub use mux::{CloseReason, RequestId, SendError, Transmit};
 pub use payload::Payload;
 pub use time::Time;

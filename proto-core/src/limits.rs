@@ -9,6 +9,12 @@ pub const MAX_CHUNK: usize = 16 * 1024;
 /// The least that a stream may queue, however many share the connection's queue.
 pub const MIN_STREAM_QUEUE: usize = 4 * 1024;
 
+/// The least to which a connection's window shrinks when data waits on the path, in bytes: two chunks.
+pub const MIN_CONNECTION_WINDOW: usize = 2 * MAX_CHUNK;
+
+/// The least to which a stream's window shrinks, in bytes.
+pub const MIN_STREAM_WINDOW: usize = 4 * 1024;
+
 /// The largest value of a frame's length field: a chunk and the largest header around it.
 pub const MAX_FRAME: usize = MAX_CHUNK + 64;
 
@@ -63,6 +69,37 @@ pub const MAX_TARGET: usize = 128;
 /// The most processes in one answer to a list request.
 pub const MAX_LIST: usize = 256;
 
+/// How much of the connection a stream gets while others are busy: so many turns for one turn of a stream of weight 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u8);
+
+impl Weight {
+    /// The greatest weight: its turn is 256 KiB long, for which other streams wait.
+    pub const MAX: Weight = Weight(16);
+
+    /// A weight of 1 to 16; `None` for others.
+    #[must_use]
+    pub const fn new(weight: u8) -> Option<Self> {
+        match weight {
+            1..=16 => Some(Self(weight)),
+            _ => None,
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Default for Weight {
+    /// The weight 1.
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 /// What one side of a connection is willing to hold. Every field is a hard bound with a stated overflow action.
 /// Made from the default: [`Limits::with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +112,14 @@ pub struct Limits {
     pub max_message: usize,
     /// Bytes of all messages in reassembly together. Past it: the connection ends, as above.
     pub reassembly: usize,
-    /// Bytes of stream data that may be on their way or unread on the whole connection.
+    /// Bytes of stream data that may be on their way or unread on the whole connection, at first. Past it: the
+    /// connection ends, because the peer knows its credit.
     pub connection_window: usize,
     /// The same for one stream.
     pub stream_window: usize,
+    /// The largest that the connection's window becomes while round trips stay short, in bytes; the streams' windows
+    /// grow in proportion. It also shrinks, to [`MIN_CONNECTION_WINDOW`] at the least, while they are long.
+    pub max_connection_window: usize,
     /// Requests in flight (server). Past it: the request is answered "resource exhausted".
     pub max_requests: usize,
     /// Open streams (server). Past it: the request is answered "resource exhausted".
@@ -115,6 +156,7 @@ impl Default for Limits {
             reassembly: 2 * 1024 * 1024,
             connection_window: 256 * 1024,
             stream_window: 64 * 1024,
+            max_connection_window: 4 * 1024 * 1024,
             max_requests: 256,
             max_streams: 512,
             control_queue: 1024 * 1024,

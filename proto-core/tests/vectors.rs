@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, path::Path};
 use bytes::Bytes;
 use selium_remote_client_protocol::{
     AbiParam, AbiScalarType, AbiScalarValue, AbiSignature, Capability, EntrypointArg, ErrorCode,
-    Limits, RemoteError,
+    Limits, RemoteError, Weight,
     envelope::{ClientEnvelope, Envelope, ServerEnvelope},
     frame::{Frame, FrameReader},
     hello::{ClientHello, Features, ServerHello},
@@ -54,6 +54,13 @@ fn page() -> BTreeMap<String, Vec<u8>> {
         }
     }
     vectors
+}
+
+fn weighted() -> Common {
+    Common {
+        weight: Weight::new(4),
+        ..Common::default()
+    }
 }
 
 fn client_hello() -> ClientHello {
@@ -289,9 +296,15 @@ fn ours() -> BTreeMap<String, Vec<u8>> {
         token: Some(9),
         retry: true,
         deadline_ms: Some(30_000),
+        weight: None,
     };
     add("request-start", start().encode(&common).to_vec());
     let target = || "web".to_owned();
+    let plain = FollowRequest {
+        target: target(),
+        ..FollowRequest::default()
+    };
+    add("request-follow-weight", plain.encode(&weighted()).to_vec());
     add(
         "request-stop",
         StopRequest { target: target() }
@@ -440,8 +453,13 @@ fn the_page_is_decoded() {
         token: Some(9),
         retry: true,
         deadline_ms: Some(30_000),
+        weight: None,
     };
     assert_eq!(Common::decode(&page["request-start"]), Ok(common));
+    assert_eq!(
+        Common::decode(&page["request-follow-weight"]),
+        Ok(weighted())
+    );
     assert_eq!(decode_target(&page["request-stop"]), Ok("web".into()));
     assert_eq!(decode_target(&page["request-inspect"]), Ok("web".into()));
     let request = ListRequest {

@@ -52,7 +52,8 @@ impl Default for Config {
     /// An unprovisioned server without a clock.
     fn default() -> Self {
         Self {
-            limits: Limits::default(),
+            // A window that grew would be owed to each of a thousand clients: on this side it only shrinks.
+            limits: Limits::with(|limits| limits.max_connection_window = limits.connection_window),
             max_connections: 1_024,
             all_queues_bytes: 64 * 1024 * 1024,
             all_reassembly_bytes: 64 * 1024 * 1024,

@@ -2,7 +2,7 @@
 
 use selium_remote_client_protocol::{
     ErrorCode, RemoteError, RequestId, SendError,
-    ops::{FollowRequest, FollowStarted, LogState, ProcessState},
+    ops::{Common, FollowRequest, FollowStarted, LogState, ProcessState},
     server::StreamKind,
 };
 
@@ -38,6 +38,7 @@ fn follow_end(process: &Process, bounded: bool) -> Option<Option<RemoteError>> {
 impl Server {
     pub(crate) fn follow(&mut self, waiter: Waiter, body: &[u8]) -> Result<(), RemoteError> {
         let request = FollowRequest::decode(body)?;
+        let weight = Common::decode(body)?.weight.unwrap_or_default();
         let process = self.table.find(&request.target)?;
         let hub = &process.hub;
         if hub.state() == LogState::None {
@@ -61,6 +62,7 @@ impl Server {
                 .respond_stream(stream, started.encode(), StreamKind::ToClient)
                 .is_ok()
         {
+            connection.core.set_weight(stream, weight);
             self.add_follower(waiter, follower);
         }
         self.look(log, u32::MAX);

@@ -351,6 +351,7 @@ impl Server {
                 } => {
                     self.cancelled((id, request), stream);
                 }
+                ServerEvent::Reset { id: request, .. } => self.cancelled((id, request), true),
                 ServerEvent::Room { id: request } => self.pump(id, request),
                 ServerEvent::Closed(_) => self.closed(id),
                 // No operation opens a stream from the client yet.

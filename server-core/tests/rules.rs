@@ -136,6 +136,7 @@ impl World {
             token: Some(token),
             retry,
             deadline_ms: None,
+            weight: None,
         };
         let body = request.encode(&common);
         let id = self.peers[peer]

@@ -107,10 +107,10 @@ pub struct Windows {
 }
 
 impl Default for Windows {
-    /// 1 MiB to receive, 256 KiB to send.
+    /// 5 MiB to receive (the largest window of the core, and room for answers), 256 KiB to send.
     fn default() -> Self {
         Self {
-            receive: 1024 * 1024,
+            receive: 5 * 1024 * 1024,
             send: 256 * 1024,
         }
     }

@@ -5,6 +5,9 @@ use core::time::Duration;
 use super::ClientConfig;
 use crate::{Time, frame::Frame};
 
+/// Pings in a shorter interval would leave no time for anything else.
+const LEAST_INTERVAL: Duration = Duration::from_millis(10);
+
 /// When to ping, and which ping is unanswered. One at most is.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
@@ -18,7 +21,7 @@ pub(super) struct Heartbeat {
 impl Heartbeat {
     pub(super) fn new(config: &ClientConfig) -> Self {
         Self {
-            interval: config.heartbeat,
+            interval: config.heartbeat.map(|every| every.max(LEAST_INTERVAL)),
             timeout: config.heartbeat_timeout,
             next: None,
             sent: None,

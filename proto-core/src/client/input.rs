@@ -6,7 +6,7 @@ use crate::{
     envelope::VERSIONS,
     frame::Frame,
     hello::ServerHello,
-    limits::MESSAGE_OVERHEAD,
+    limits::{MAX_FRAME, MESSAGE_OVERHEAD},
     mux::{CloseReason, RequestId, cost, fault},
 };
 
@@ -26,9 +26,13 @@ impl ClientConnection {
             .map_err(|error| CloseReason::Protocol(format!("the server's hello: {error}")))?;
         self.mux.open(hello.limits);
         self.max_requests = self.max_requests.min(hello.max_requests.max(1));
-        self.max_request = hello.max_request.min(hello.limits.longest_reassembled());
+        let own_queue = self.mux.limits.control_queue.saturating_sub(MAX_FRAME);
+        let takes = hello.limits.longest_reassembled();
+        self.max_request = hello.max_request.min(takes).min(own_queue);
         self.phase = Phase::Open;
         self.heartbeat.schedule(now);
+        // While nothing else is on its way: the path's own round trip.
+        self.mux.measure(now);
         self.events.push_back(ClientEvent::Connected(hello));
         Ok(())
     }
@@ -43,15 +47,18 @@ impl ClientConnection {
     fn frame(&mut self, now: Time, frame: Frame) -> Result<(), CloseReason> {
         match frame {
             Frame::Ping(token) => self.mux.out.urgent(&Frame::Pong(token)),
-            Frame::Pong(token) => {
-                let pong = self.heartbeat.pong(now, token);
-                let event = pong.map(|round_trip| ClientEvent::Pong { round_trip });
-                self.events.extend(event);
-            }
+            Frame::Pong(token) => match self.heartbeat.pong(now, token) {
+                Some(round_trip) => {
+                    self.mux.round_trip(now, round_trip);
+                    self.events.push_back(ClientEvent::Pong { round_trip });
+                }
+                None => self.mux.measured(now, token),
+            },
             Frame::Goodbye(error) => return Err(CloseReason::Peer(error)),
             Frame::Drain => {
+                let news = !core::mem::replace(&mut self.drained, true);
                 self.draining = true;
-                self.events.push_back(ClientEvent::Draining);
+                self.events.extend(news.then_some(ClientEvent::Draining));
             }
             Frame::Credit { id, limit } => self.mux.out.raise(id, limit),
             Frame::Response {
@@ -74,7 +81,7 @@ impl ClientConnection {
                 may_be_dropped,
             } => {
                 if self.streaming(id, StreamKind::ToServer)? {
-                    self.acknowledged(id, seq, may_be_dropped);
+                    return self.acknowledged(id, seq, may_be_dropped);
                 }
             }
             Frame::Unknown { .. } => {}
@@ -88,7 +95,15 @@ impl ClientConnection {
     }
 
     /// An acknowledgement replaces one that was not read yet: they count up.
-    fn acknowledged(&mut self, id: u64, seq: u64, may_be_dropped: bool) {
+    fn acknowledged(&mut self, id: u64, seq: u64, may_be_dropped: bool) -> Result<(), CloseReason> {
+        let sent = match self.sent.get(&id).map(|sent| &sent.exchange) {
+            Some(Exchange::Streaming { last, .. }) => *last,
+            _ => None,
+        };
+        if sent.is_none_or(|last| seq > last) {
+            let what = format!("request {id}: message {seq} was never sent");
+            return Err(CloseReason::Protocol(what));
+        }
         let id = RequestId(id);
         if let Some(ClientEvent::Acknowledged {
             id: last,
@@ -97,15 +112,16 @@ impl ClientConnection {
         }) = self.events.back_mut()
             && *last == id
         {
-            *up_to = seq;
+            *up_to = seq.max(*up_to);
             *may |= may_be_dropped;
-            return;
+            return Ok(());
         }
         self.events.push_back(ClientEvent::Acknowledged {
             id,
             seq,
             may_be_dropped,
         });
+        Ok(())
     }
 
     /// Whether a frame belongs to something that is still wanted; an id that was never used is a fault.
@@ -199,12 +215,17 @@ impl ClientConnection {
         });
         match self.sent.get_mut(&id) {
             Some(sent) if opens && sent.stream != StreamKind::None && !sent.cancelled => {
-                sent.exchange = Exchange::Streaming { finished: false };
+                sent.exchange = Exchange::Streaming {
+                    finished: false,
+                    last: None,
+                };
                 self.streams += 1;
                 match sent.stream {
                     StreamKind::ToServer => self.mux.out.open_lane(id),
                     _ => self.mux.inbox.open(id),
                 }
+                let deadline = sent.deadline.take();
+                self.met(deadline, id);
             }
             _ => {
                 let sent = self.forget(id);
@@ -235,7 +256,7 @@ impl ClientConnection {
                 seq, total, chunk, ..
             } => self.mux.inbox.data(id, seq, total, chunk),
             Frame::DataMore { chunk, .. } => self.mux.inbox.data_more(id, chunk),
-            Frame::Gap { next, count, .. } => self.mux.inbox.gap(id).map(|()| {
+            Frame::Gap { next, count, .. } => self.mux.inbox.gap(id, next).map(|()| {
                 let id = RequestId(id);
                 let cost = MESSAGE_OVERHEAD;
                 self.events.push_back(ClientEvent::Gap {

@@ -16,7 +16,7 @@ mod event;
 mod heartbeat;
 mod input;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -29,6 +29,7 @@ use crate::{
     ErrorCode, Payload, RemoteError, Time,
     envelope::{ClientEnvelope, Envelope, SERVER_MAGIC, ServerEnvelope, VERSIONS},
     frame::Frame,
+    limits::Weight,
     mux::{Assembly, CloseReason, Head, Mux, RequestId, SendError, Transmit, goodbye},
 };
 
@@ -57,6 +58,8 @@ enum Exchange {
     Streaming {
         /// Whether this side has ended its half.
         finished: bool,
+        /// The sequence number of the last message that was taken.
+        last: Option<u64>,
     },
 }
 
@@ -83,12 +86,17 @@ pub struct ClientConnection {
     opening: Option<Bytes>,
     events: VecDeque<ClientEvent>,
     sent: BTreeMap<u64, Sent>,
+    /// Deadlines of the requests that were not answered.
+    deadlines: BTreeSet<(Time, u64)>,
     /// How many of `sent` are open streams.
     streams: usize,
     last: RequestId,
     max_requests: usize,
     max_request: usize,
+    /// Whether nothing new is requested: one side drains.
     draining: bool,
+    /// Whether the server does.
+    drained: bool,
     heartbeat: Heartbeat,
 }
 
@@ -107,11 +115,13 @@ impl ClientConnection {
             opening: Some(envelope.encode()),
             events: VecDeque::new(),
             sent: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             streams: 0,
             last: RequestId(0),
             max_requests: config.max_requests,
             max_request: 0,
             draining: false,
+            drained: false,
             heartbeat,
         }
     }
@@ -145,6 +155,7 @@ impl ClientConnection {
         if let Err(reason) = self.read(now) {
             self.closed(reason);
         }
+        self.mux.measure_if_due(now);
         self.check_queue();
     }
 
@@ -164,15 +175,10 @@ impl ClientConnection {
         if !matches!(self.phase, Phase::Open) {
             return;
         }
-        let expired: Vec<u64> = self
-            .sent
-            .iter()
-            .filter(|(_, sent)| {
-                !sent.is_streaming() && sent.deadline.is_some_and(|deadline| deadline <= now)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in expired {
+        while let Some((deadline, id)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
             self.abandon(RequestId(id));
             self.events
                 .push_back(ClientEvent::Expired { id: RequestId(id) });
@@ -212,12 +218,8 @@ impl ClientConnection {
         if !matches!(self.phase, Phase::Open) {
             return None;
         }
-        self.sent
-            .values()
-            .filter(|sent| !sent.is_streaming())
-            .filter_map(|sent| sent.deadline)
-            .chain(self.heartbeat.due())
-            .min()
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        deadline.into_iter().chain(self.heartbeat.due()).min()
     }
 
     /// Whether the connection is over.
@@ -255,6 +257,8 @@ impl ClientConnection {
         }
         let id = self.last.next().ok_or(RequestError::IdsExhausted)?;
         self.last = id;
+        self.deadlines
+            .extend(options.deadline.map(|deadline| (deadline, id.0)));
         self.sent.insert(
             id.0,
             Sent {
@@ -273,7 +277,7 @@ impl ClientConnection {
     /// that opens before the server hears of this.
     pub fn cancel(&mut self, id: RequestId) {
         if self.mux.out.take_back(id.0) {
-            self.sent.remove(&id.0);
+            self.forget(id.0);
             let error = RemoteError::new(ErrorCode::Cancelled, "cancelled before it was sent");
             let result = Err(error);
             self.events.push_back(ClientEvent::Response { id, result });
@@ -335,20 +339,62 @@ impl ClientConnection {
         seq: u64,
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
-        match self.sent.get(&id.0) {
-            Some(Sent {
-                exchange: Exchange::Streaming { finished: false },
-                stream: StreamKind::ToServer,
-                ..
-            }) => self.mux.send(id.0, seq, payload.into()),
-            _ => Err(SendError::NotOpen),
+        let Some(Sent {
+            exchange:
+                Exchange::Streaming {
+                    finished: false,
+                    last,
+                },
+            stream: StreamKind::ToServer,
+            ..
+        }) = self.sent.get_mut(&id.0)
+        else {
+            return Err(SendError::NotOpen);
+        };
+        if last.is_some_and(|last| seq <= last) {
+            return Err(SendError::Order);
+        }
+        self.mux.send(id.0, seq, payload.into())?;
+        *last = Some(seq);
+        Ok(())
+    }
+
+    /// Sets how much of the connection a stream to the server gets beside others.
+    pub fn set_weight(&mut self, id: RequestId, weight: Weight) {
+        self.mux.out.set_weight(id.0, weight);
+    }
+
+    /// Ends a stream to the server at once, with a reason; what was not sent is dropped. Its end is a
+    /// [`ClientEvent::Ended`] with the same reason.
+    pub fn reset(&mut self, id: RequestId, error: RemoteError) {
+        let is_open = self.sent.get(&id.0).is_some_and(Sent::is_streaming);
+        if !is_open || self.forget(id.0).is_none() {
+            return;
+        }
+        self.mux.out.remove(id.0);
+        self.mux.inbox.remove(id.0);
+        self.mux.out.urgent(&Frame::Reset {
+            id: id.0,
+            error: error.clone(),
+        });
+        self.mux.credit(id.0);
+        let error = Some(error);
+        self.events.push_back(ClientEvent::Ended { id, error });
+        self.check_queue();
+    }
+
+    /// Makes no new requests from now on, and says so. What runs goes on.
+    pub fn drain(&mut self) {
+        if matches!(self.phase, Phase::Open) && !self.draining {
+            self.draining = true;
+            self.mux.out.urgent(&Frame::Drain);
         }
     }
 
     /// Ends this side's half of a stream to the server, behind what was sent.
     pub fn finish(&mut self, id: RequestId) {
         if let Some(Sent {
-            exchange: Exchange::Streaming { finished },
+            exchange: Exchange::Streaming { finished, .. },
             stream: StreamKind::ToServer,
             ..
         }) = self.sent.get_mut(&id.0)
@@ -378,10 +424,18 @@ impl ClientConnection {
 
     fn forget(&mut self, id: u64) -> Option<Sent> {
         let sent = self.sent.remove(&id)?;
+        self.met(sent.deadline, id);
         self.streams = self
             .streams
             .saturating_sub(usize::from(sent.is_streaming()));
         Some(sent)
+    }
+
+    /// A deadline that does not count any more.
+    fn met(&mut self, deadline: Option<Time>, id: u64) {
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, id));
+        }
     }
 
     fn stream_cancelled(&mut self, id: RequestId) {
@@ -410,6 +464,7 @@ impl ClientConnection {
         let greeted = matches!(self.phase, Phase::Open);
         self.phase = Phase::Closed;
         self.sent.clear();
+        self.deadlines.clear();
         self.streams = 0;
         self.opening = None;
         self.mux.close(goodbye(&reason).filter(|_| greeted));

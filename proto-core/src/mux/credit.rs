@@ -2,6 +2,8 @@
 //!
 //! Limits are absolute, as in QUIC: a limit that arrives twice or late does no harm, and a limit never shrinks.
 
+use crate::limits::MESSAGE_OVERHEAD;
+
 /// The sender's side.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SendCredit {
@@ -36,29 +38,51 @@ impl SendCredit {
 /// The receiver's side.
 ///
 /// ```text
-/// limit = consumed + in reassembly + window        (never shrinking)
+/// limit = consumed + in reassembly + window            (never shrinking)
+///     or  received + half a window, while messages in reassembly miss that much
 /// ```
 ///
 /// Bytes of a message in reassembly count as consumed, so that a message larger than the window can arrive. When it is
-/// complete they count as unread again, so that no further credit is given until it was read.
+/// complete they count as unread again, so that no further credit is given until it was read. The second line lets a
+/// message that has begun arrive although earlier ones are unread: it holds a part of the reassembly budget, which
+/// others wait for. It is bounded by that budget: `limit <= consumed + in reassembly + window + missing`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceiveCredit {
     window: u64,
     limit: u64,
     received: u64,
     consumed: u64,
+    /// Bytes of messages in reassembly that have arrived.
     reassembling: u64,
+    /// Bytes of messages in reassembly that have not.
+    missing: u64,
 }
 
 impl ReceiveCredit {
     pub(crate) fn new(window: usize) -> Self {
+        Self::growing(window, window)
+    }
+
+    /// A stream that begins while the window is not what the hello said.
+    pub(crate) fn growing(first: usize, window: usize) -> Self {
         Self {
             window: window as u64,
-            limit: window as u64,
+            limit: first as u64,
             received: 0,
             consumed: 0,
             reassembling: 0,
+            missing: 0,
         }
+    }
+
+    /// Changes the window; credit that was given stays given.
+    pub(crate) fn set_window(&mut self, window: usize) {
+        self.window = window as u64;
+    }
+
+    /// Bytes received in all.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Counts received bytes; `false` when the sender had no credit for them.
@@ -73,21 +97,40 @@ impl ReceiveCredit {
         self.consumed = self.consumed.saturating_add(bytes as u64);
     }
 
-    /// Counts bytes into (and, once the message is complete or dropped, out of) reassembly.
-    pub(crate) fn reassemble(&mut self, into: usize, out_of: usize) {
-        self.reassembling = self
-            .reassembling
-            .saturating_add(into as u64)
-            .saturating_sub(out_of as u64);
+    /// A message begins, of which so many bytes have arrived and so many have not.
+    pub(crate) fn begin(&mut self, arrived: usize, missing: usize) {
+        self.reassembling = self.reassembling.saturating_add(arrived as u64);
+        self.missing = self.missing.saturating_add(missing as u64);
     }
 
-    /// The new limit to tell the sender, once it is worth a frame: when half of the window can be given back.
+    /// More of a message arrives.
+    pub(crate) fn proceed(&mut self, bytes: usize) {
+        self.reassembling = self.reassembling.saturating_add(bytes as u64);
+        self.missing = self.missing.saturating_sub(bytes as u64);
+    }
+
+    /// A message is complete, or dropped: so many bytes of it had arrived before, and so many had not.
+    pub(crate) fn over(&mut self, arrived: usize, missing: usize) {
+        self.reassembling = self.reassembling.saturating_sub(arrived as u64);
+        self.missing = self.missing.saturating_sub(missing as u64);
+    }
+
+    /// The new limit to tell the sender, once it is worth a frame: when half of the window can be given back, or a
+    /// message in reassembly is about to stop for want of credit.
     pub(crate) fn update(&mut self) -> Option<u64> {
-        let limit = self
+        let due = self
             .consumed
             .saturating_add(self.reassembling)
             .saturating_add(self.window);
-        if limit.saturating_sub(self.limit) < self.window.div_ceil(2) {
+        let half = self.window.div_ceil(2);
+        let ahead = self.received.saturating_add(self.missing.min(half));
+        let limit = due.max(ahead.min(due.saturating_add(self.missing)));
+        let gain = limit.saturating_sub(self.limit);
+        // A sender with less than the price of one byte is stuck: windows of a few bytes return their credit sooner.
+        let worth = half.min(self.window.saturating_sub(MESSAGE_OVERHEAD as u64));
+        let left = self.limit.saturating_sub(self.received);
+        let stops = left < self.missing.min(self.window.div_ceil(4));
+        if gain == 0 || (gain < worth && !stops) {
             return None;
         }
         self.limit = limit;
@@ -126,13 +169,14 @@ mod tests {
     #[test]
     fn a_message_larger_than_the_window_arrives_and_is_then_owed() {
         let mut credit = ReceiveCredit::new(100);
+        credit.begin(0, 400);
         for _ in 0..4 {
             assert!(credit.receive(100));
-            credit.reassemble(100, 0);
+            credit.proceed(100);
             assert!(credit.update().is_some());
         }
         // Complete: 400 bytes are unread. The 100 bytes of credit that are out stay out; no more come.
-        credit.reassemble(0, 400);
+        credit.over(400, 0);
         assert_eq!(credit.update(), None);
         assert!(credit.receive(100));
         credit.consume(400);
@@ -142,5 +186,76 @@ mod tests {
         );
         credit.consume(50);
         assert_eq!(credit.update(), Some(550));
+    }
+
+    #[test]
+    fn a_begun_message_goes_on_though_others_are_unread() {
+        let mut credit = ReceiveCredit::new(100);
+        assert!(credit.receive(99)); // Nobody reads it.
+        assert!(credit.receive(1));
+        credit.begin(1, 400);
+        let mut left = 400;
+        while left > 0 {
+            let limit = credit.update().expect("it goes on");
+            let room = limit - credit.received();
+            assert!((1..=50).contains(&room), "{room}");
+            let chunk = (room as usize).min(left);
+            assert!(credit.receive(chunk));
+            credit.proceed(chunk);
+            left -= chunk;
+        }
+        credit.over(401, 0);
+        assert_eq!(credit.update(), None);
+        assert!(!credit.receive(51), "the rest is owed");
+    }
+
+    #[test]
+    fn an_announced_message_is_worth_no_more_than_itself() {
+        let mut credit = ReceiveCredit::new(100);
+        assert!(credit.receive(99));
+        assert!(credit.receive(1));
+        credit.begin(1, 10);
+        // Others use what was meant for it, and nobody reads.
+        let mut most = 100;
+        while let Some(limit) = credit.update() {
+            let room = (limit - credit.received()) as usize;
+            assert!(credit.receive(room));
+            most = limit;
+            assert!(most <= 111);
+        }
+        assert_eq!(most, 111);
+    }
+
+    #[test]
+    fn the_smallest_window_is_enough_for_a_byte_at_a_time() {
+        for window in MESSAGE_OVERHEAD + 1..4 * MESSAGE_OVERHEAD {
+            let mut credit = ReceiveCredit::new(window);
+            let mut sender = SendCredit::new(window as u64);
+            for _ in 0..100 {
+                let bytes = sender.available();
+                assert!(bytes > MESSAGE_OVERHEAD, "stuck with {bytes} of {window}");
+                let bytes = MESSAGE_OVERHEAD + 1;
+                sender.take(bytes);
+                assert!(credit.receive(bytes));
+                credit.consume(bytes);
+                if let Some(limit) = credit.update() {
+                    sender.raise(limit);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_that_shrinks_takes_no_credit_back() {
+        let mut credit = ReceiveCredit::new(100);
+        credit.set_window(50);
+        assert!(credit.receive(60));
+        credit.consume(60);
+        assert_eq!(credit.update(), None, "110 are not worth telling");
+        assert!(credit.receive(40));
+        credit.consume(40);
+        assert_eq!(credit.update(), Some(150));
+        credit.set_window(200);
+        assert_eq!(credit.update(), Some(300));
     }
 }

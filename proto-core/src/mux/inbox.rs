@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::credit::ReceiveCredit;
 use crate::{
-    limits::{Limits, MESSAGE_OVERHEAD},
+    limits::{Limits, MESSAGE_OVERHEAD, MIN_STREAM_WINDOW},
     payload::Payload,
 };
 
@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug)]
 struct Half {
     credit: ReceiveCredit,
+    /// The sequence number that came last, or the one before which messages are missing.
+    last: Option<Mark>,
     /// Bytes (with overheads) of complete messages that were handed out and not read yet.
     unread: usize,
     partial: Option<Partial>,
@@ -19,13 +21,50 @@ struct Half {
     ended: bool,
 }
 
+/// What the next sequence number has to be.
+#[derive(Clone, Copy, Debug)]
+enum Mark {
+    Above(u64),
+    AtLeast(u64),
+}
+
+impl Mark {
+    fn allows(self, seq: u64) -> bool {
+        match self {
+            Mark::Above(last) => seq > last,
+            Mark::AtLeast(next) => seq >= next,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Partial {
     seq: u64,
     total: usize,
     payload: Payload,
-    /// Bytes that were counted into reassembly for it.
-    counted: usize,
+}
+
+impl Partial {
+    /// What has arrived, as it cost credit.
+    fn arrived(&self) -> usize {
+        self.payload.len() + MESSAGE_OVERHEAD
+    }
+
+    /// Bytes that have not arrived.
+    fn missing(&self) -> usize {
+        self.total.saturating_sub(self.payload.len())
+    }
+}
+
+impl Half {
+    /// Takes a sequence number, of a message or of the one behind a gap.
+    fn mark(&mut self, seq: u64, then: Mark) -> Result<(), Fault> {
+        if self.last.is_some_and(|last| !last.allows(seq)) {
+            return Err(Fault::Order);
+        }
+        self.last = Some(then);
+        Ok(())
+    }
 }
 
 /// A complete stream message.
@@ -57,6 +96,10 @@ pub(crate) enum Fault {
     Overrun,
     /// It sent an empty message.
     Empty,
+    /// Sequence numbers do not increase.
+    Order,
+    /// The id is no open stream.
+    NoStream,
 }
 
 impl Fault {
@@ -68,6 +111,8 @@ impl Fault {
             Fault::Reassembly => "messages in reassembly exceed the budget of our hello",
             Fault::Overrun => "a message is longer than it said",
             Fault::Empty => "a stream message is empty",
+            Fault::NoStream => "no such stream",
+            Fault::Order => "sequence numbers have to increase",
         }
     }
 }
@@ -77,6 +122,9 @@ impl Fault {
 pub(crate) struct Inbox {
     halves: BTreeMap<u64, Half>,
     credit: ReceiveCredit,
+    /// The first windows, as our hello states them.
+    first: (usize, usize),
+    /// A stream's window now.
     stream_window: usize,
     max_message: usize,
     /// Budget for messages in reassembly, and what of it is taken (whole messages, as they were announced).
@@ -91,11 +139,29 @@ impl Inbox {
         Self {
             halves: BTreeMap::new(),
             credit: ReceiveCredit::new(limits.connection_window),
+            first: (limits.connection_window, limits.stream_window),
             stream_window: limits.stream_window,
             max_message: limits.max_message,
             budget: limits.reassembly,
             reserved: 0,
             held: 0,
+        }
+    }
+
+    /// Bytes of stream data received in all, as they cost credit.
+    pub(crate) fn received(&self) -> u64 {
+        self.credit.received()
+    }
+
+    /// Changes the connection's window; those of its streams keep their proportion to it.
+    pub(crate) fn set_window(&mut self, window: usize) {
+        let (connection, stream) = self.first;
+        let scaled = stream as u128 * window as u128 / connection.max(1) as u128;
+        let scaled = usize::try_from(scaled).unwrap_or(usize::MAX);
+        self.credit.set_window(window);
+        self.stream_window = scaled.clamp(MIN_STREAM_WINDOW.min(stream), window);
+        for half in self.halves.values_mut() {
+            half.credit.set_window(self.stream_window);
         }
     }
 
@@ -170,7 +236,8 @@ impl Inbox {
         self.halves.insert(
             id,
             Half {
-                credit: ReceiveCredit::new(self.stream_window),
+                credit: ReceiveCredit::growing(self.first.1, self.stream_window),
+                last: None,
                 unread: 0,
                 partial: None,
                 ended: false,
@@ -198,28 +265,29 @@ impl Inbox {
         if total > self.max_message {
             return Err(Fault::MessageTooLong);
         }
-        self.receive(id, chunk.len() + MESSAGE_OVERHEAD)?;
+        let arrived = chunk.len() + MESSAGE_OVERHEAD;
+        self.receive(id, arrived)?;
         let half = self.halves.get_mut(&id).ok_or(Fault::Sequence)?;
         if half.partial.is_some() {
             return Err(Fault::Sequence);
         }
+        half.mark(seq, Mark::Above(seq))?;
         if chunk.len() == total {
-            half.unread += total + MESSAGE_OVERHEAD;
+            half.unread += arrived;
             return Ok(Some(Complete {
                 seq,
                 payload: chunk.detached(),
             }));
         }
-        let counted = chunk.len() + MESSAGE_OVERHEAD;
+        let missing = total.saturating_sub(chunk.len());
         self.held += chunk.len();
-        half.credit.reassemble(counted, 0);
+        half.credit.begin(arrived, missing);
         half.partial = Some(Partial {
             seq,
             total,
             payload: chunk,
-            counted,
         });
-        self.credit.reassemble(counted, 0);
+        self.credit.begin(arrived, missing);
         self.reserve(total)?;
         Ok(None)
     }
@@ -229,27 +297,35 @@ impl Inbox {
         let len = chunk.len();
         self.receive(id, len)?;
         let half = self.halves.get_mut(&id).ok_or(Fault::Sequence)?;
-        let mut partial = half.partial.take().ok_or(Fault::Sequence)?;
-        partial.payload.append(chunk);
-        if partial.payload.len() > partial.total {
+        let partial = half.partial.as_mut().ok_or(Fault::Sequence)?;
+        if len > partial.missing() {
             return Err(Fault::Overrun);
         }
-        if partial.payload.len() < partial.total {
-            partial.counted += len;
+        if len < partial.missing() {
+            partial.payload.append(chunk);
             self.held += len;
-            half.credit.reassemble(len, 0);
-            self.credit.reassemble(len, 0);
-            half.partial = Some(partial);
+            half.credit.proceed(len);
+            self.credit.proceed(len);
             return Ok(None);
         }
-        half.credit.reassemble(0, partial.counted);
-        half.unread += partial.total + MESSAGE_OVERHEAD;
-        self.credit.reassemble(0, partial.counted);
-        self.reserved = self.reserved.saturating_sub(partial.total);
-        self.held = self.held.saturating_sub(partial.total - len);
+        let arrived = partial.arrived();
+        let Some(Partial {
+            seq,
+            total,
+            mut payload,
+        }) = half.partial.take()
+        else {
+            return Err(Fault::Sequence);
+        };
+        self.held = self.held.saturating_sub(payload.len());
+        payload.append(chunk);
+        half.credit.over(arrived, len);
+        half.unread += total + MESSAGE_OVERHEAD;
+        self.credit.over(arrived, len);
+        self.reserved = self.reserved.saturating_sub(total);
         Ok(Some(Complete {
-            seq: partial.seq,
-            payload: partial.payload.detached(),
+            seq,
+            payload: payload.detached(),
         }))
     }
 
@@ -272,12 +348,13 @@ impl Inbox {
     }
 
     /// Counts a gap marker as received and unread.
-    pub(crate) fn gap(&mut self, id: u64) -> Result<(), Fault> {
+    pub(crate) fn gap(&mut self, id: u64, next: u64) -> Result<(), Fault> {
         self.receive(id, MESSAGE_OVERHEAD)?;
         if let Some(half) = self.halves.get_mut(&id) {
             if half.partial.is_some() {
                 return Err(Fault::Sequence);
             }
+            half.mark(next, Mark::AtLeast(next))?;
             half.unread += MESSAGE_OVERHEAD;
         }
         Ok(())
@@ -319,8 +396,8 @@ impl Inbox {
         };
         self.credit.consume(half.unread);
         if let Some(partial) = half.partial {
-            self.credit.reassemble(0, partial.counted);
-            self.credit.consume(partial.counted);
+            self.credit.over(partial.arrived(), partial.missing());
+            self.credit.consume(partial.arrived());
             self.held = self.held.saturating_sub(partial.payload.len());
             self.reserved = self.reserved.saturating_sub(partial.total);
         }

@@ -3,6 +3,9 @@
 mod credit;
 mod inbox;
 mod outbox;
+mod pace;
+
+use core::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -10,8 +13,10 @@ use thiserror::Error;
 pub(crate) use inbox::{Assembly, Fault, Inbox};
 pub(crate) use outbox::{Head, Outbox};
 
+pub(crate) use self::pace::MEASURES;
+use self::pace::Pace;
 use crate::{
-    ErrorCode, RemoteError,
+    ErrorCode, RemoteError, Time,
     frame::{Frame, FrameError, FrameReader, Gather},
     hello::PeerLimits,
     limits::{Limits, MAX_CHUNK, MAX_FRAME, MAX_WRITE, MESSAGE_OVERHEAD, MIN_STREAM_QUEUE},
@@ -121,6 +126,9 @@ pub enum SendError {
     /// Empty messages do not exist.
     #[error("the message is empty")]
     Empty,
+    /// Its sequence number is not greater than the one before.
+    #[error("sequence numbers have to increase")]
+    Order,
 }
 
 /// The parts of a connection that are the same on both sides.
@@ -133,6 +141,7 @@ pub(crate) struct Mux {
     /// Bytes that the connection's streams may queue together.
     pub(crate) queue_share: usize,
     reader: FrameReader,
+    pace: Pace,
     closed: bool,
 }
 
@@ -145,6 +154,7 @@ impl Mux {
             peer: PeerLimits::default(),
             queue_share: limits.connection_queue,
             reader: FrameReader::new(),
+            pace: Pace::new(&limits),
             closed: false,
         }
     }
@@ -165,6 +175,33 @@ impl Mux {
             return Ok(None);
         }
         self.reader.next().map_err(protocol)
+    }
+
+    /// Sends a ping that measures the path.
+    pub(crate) fn measure(&mut self, now: Time) {
+        let token = self.pace.probe(now, self.inbox.received());
+        self.out.urgent(&Frame::Ping(token));
+    }
+
+    /// The same when it is time to.
+    pub(crate) fn measure_if_due(&mut self, now: Time) {
+        if !self.closed && self.pace.wants_probe(self.inbox.received()) {
+            self.measure(now);
+        }
+    }
+
+    /// Takes the answer to a ping that measured.
+    pub(crate) fn measured(&mut self, now: Time, token: [u8; 8]) {
+        let received = self.inbox.received();
+        if let Some(window) = self.pace.pong(now, token, received) {
+            self.inbox.set_window(window);
+            self.connection_credit();
+        }
+    }
+
+    /// Takes the round trip of a ping that was sent for another reason.
+    pub(crate) fn round_trip(&mut self, now: Time, round_trip: Duration) {
+        self.pace.confirm(now, round_trip);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -264,6 +301,10 @@ impl Mux {
         if let Some(limit) = self.inbox.stream_update(id) {
             self.out.urgent(&Frame::Credit { id, limit });
         }
+        self.connection_credit();
+    }
+
+    fn connection_credit(&mut self) {
         if let Some(limit) = self.inbox.connection_update() {
             self.out.urgent(&Frame::Credit { id: 0, limit });
         }

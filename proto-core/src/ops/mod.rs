@@ -18,7 +18,10 @@ pub use self::{
     },
     start::StartRequest,
 };
-use crate::fields::{Field, FieldError, FieldReader, FieldWriter};
+use crate::{
+    fields::{Field, FieldError, FieldErrorKind, FieldReader, FieldWriter},
+    limits::Weight,
+};
 
 /// Numbers of operations. 32 to 47 are reserved for channels.
 pub mod op {
@@ -62,6 +65,8 @@ pub struct Common {
     pub retry: bool,
     /// How long the client waits, in milliseconds.
     pub deadline_ms: Option<u64>,
+    /// The weight of the stream that the request opens; 1 when there is none.
+    pub weight: Option<Weight>,
 }
 
 impl Common {
@@ -74,6 +79,9 @@ impl Common {
         }
         if let Some(deadline_ms) = self.deadline_ms {
             fields.uint(66, deadline_ms);
+        }
+        if let Some(weight) = self.weight {
+            fields.uint(67, weight.get() as u64);
         }
     }
 
@@ -90,11 +98,17 @@ impl Common {
                 64 => common.token = Some(field.uint()?),
                 65 => common.retry = field.flag()?,
                 66 => common.deadline_ms = Some(field.uint()?),
+                67 => common.weight = Some(weight(&field)?),
                 _ => field.unknown()?,
             }
         }
         Ok(common)
     }
+}
+
+fn weight(field: &Field<'_>) -> Result<Weight, FieldError> {
+    let weight = u8::try_from(field.uint()?).ok().and_then(Weight::new);
+    weight.ok_or(field.error(FieldErrorKind::Value))
 }
 
 /// A request that can be encoded with the common fields behind it.

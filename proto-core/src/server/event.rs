@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{CloseReason, Payload, RequestId, hello::ClientHello};
+use crate::{CloseReason, Payload, RemoteError, RequestId, hello::ClientHello};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,13 @@ pub enum ServerEvent {
         id: RequestId,
         /// Whether it was a stream.
         stream: bool,
+    },
+    /// The client gave a stream up, for a reason of its own. The stream is gone.
+    Reset {
+        /// The stream.
+        id: RequestId,
+        /// Why.
+        error: RemoteError,
     },
     /// A published message came. Give `cost` back with [`consume`](super::ServerConnection::consume) once it was handled.
     Message {

@@ -2,13 +2,13 @@
 
 use super::{Exchange, Phase, ServerConnection, ServerEvent, StreamKind, exhausted};
 use crate::{
-    ErrorCode, Payload, RemoteError,
+    ErrorCode, Payload, RemoteError, Time,
     envelope::{ClientEnvelope, ServerEnvelope, VERSIONS},
     frame::Frame,
     hello::ClientHello,
     legacy,
     limits::MESSAGE_OVERHEAD,
-    mux::{CloseReason, Fault, RequestId, cost, fault},
+    mux::{CloseReason, Fault, MEASURES, RequestId, cost, fault},
 };
 
 impl ServerConnection {
@@ -47,17 +47,18 @@ impl ServerConnection {
         self.opening = Some(ServerEnvelope::Refused { versions, error }.encode());
     }
 
-    pub(super) fn read(&mut self) -> Result<(), CloseReason> {
+    pub(super) fn read(&mut self, now: Time) -> Result<(), CloseReason> {
         while let Some(frame) = self.mux.next_frame()? {
-            self.frame(frame)?;
+            self.frame(now, frame)?;
         }
         Ok(())
     }
 
-    fn frame(&mut self, frame: Frame) -> Result<(), CloseReason> {
+    fn frame(&mut self, now: Time, frame: Frame) -> Result<(), CloseReason> {
         match frame {
             Frame::Ping(token) => {
-                self.pings = self.pings.saturating_add(1);
+                let measures = u64::from_be_bytes(token) & MEASURES != 0;
+                self.pings = self.pings.saturating_add(u64::from(!measures));
                 self.mux.out.urgent(&Frame::Pong(token));
             }
             Frame::Goodbye(error) => return Err(CloseReason::Peer(error)),
@@ -86,9 +87,9 @@ impl ServerConnection {
                         .push_back(ServerEvent::Ended { id: RequestId(id) });
                 }
             }
-            Frame::Reset { id, .. } => return self.cancelled(id),
-            // An answer to a ping that this machine never sends, or a kind that is optional.
-            Frame::Pong(_) | Frame::Unknown { .. } => {}
+            Frame::Reset { id, error } => return self.reset_by_peer(id, error),
+            Frame::Pong(token) => self.mux.measured(now, token),
+            Frame::Unknown { .. } => {}
             Frame::Response { id, .. } | Frame::Gap { id, .. } | Frame::Ack { id, .. } => {
                 return Err(CloseReason::Protocol(format!(
                     "request {id}: a client does not send this"
@@ -173,6 +174,30 @@ impl ServerConnection {
         });
     }
 
+    /// The client gives a stream up, with a reason. A request that is no stream yet is not what it means.
+    fn reset_by_peer(&mut self, id: u64, error: RemoteError) -> Result<(), CloseReason> {
+        if !self.known(id)? {
+            let _ = self.mux.out.cut(id);
+            return Ok(());
+        }
+        if !matches!(self.requests.get(&id), Some(Exchange::Streaming(_))) {
+            return Err(fault(id, Fault::NoStream));
+        }
+        self.stream_gone(id);
+        self.events.push_back(ServerEvent::Reset {
+            id: RequestId(id),
+            error,
+        });
+        Ok(())
+    }
+
+    fn stream_gone(&mut self, id: u64) {
+        self.forget(id);
+        let _ = self.mux.out.cut(id);
+        self.mux.inbox.remove(id);
+        self.mux.credit(id);
+    }
+
     fn cancelled(&mut self, id: u64) -> Result<(), CloseReason> {
         if !self.known(id)? {
             // A stream that was ended may hold messages for which no credit will come.
@@ -194,10 +219,7 @@ impl ServerConnection {
                 });
             }
             Some(Exchange::Streaming(_)) => {
-                self.forget(id);
-                let _ = self.mux.out.cut(id);
-                self.mux.inbox.remove(id);
-                self.mux.credit(id);
+                self.stream_gone(id);
                 self.events.push_back(ServerEvent::Cancelled {
                     id: RequestId(id),
                     stream: true,

@@ -22,8 +22,8 @@ use crate::{
     ErrorCode, Payload, RemoteError, Time,
     envelope::{ClientEnvelope, Envelope, ServerEnvelope},
     frame::Frame,
-    hello::ServerHello,
-    limits::Limits,
+    hello::{Features, ServerHello},
+    limits::{Limits, Weight},
     mux::{Assembly, CloseReason, Head, Mux, RequestId, SendError, Transmit, goodbye},
 };
 
@@ -68,6 +68,8 @@ pub struct ServerConnection {
     last: u64,
     draining: bool,
     pings: u64,
+    /// Whether `now` tells anything.
+    has_clock: bool,
 }
 
 impl ServerConnection {
@@ -84,11 +86,12 @@ impl ServerConnection {
             last: 0,
             draining: false,
             pings: 0,
+            has_clock: false,
         }
     }
 
     /// Takes bytes from the transport.
-    pub fn handle_input(&mut self, _now: Time, bytes: Bytes) {
+    pub fn handle_input(&mut self, now: Time, bytes: Bytes) {
         match &mut self.phase {
             Phase::Closed => return,
             Phase::Open => self.mux.push(bytes),
@@ -116,8 +119,11 @@ impl ServerConnection {
                 }
             }
         }
-        if let Err(reason) = self.read() {
+        if let Err(reason) = self.read(now) {
             self.closed(reason);
+        }
+        if self.has_clock {
+            self.mux.measure_if_due(now);
         }
         self.check_queue();
     }
@@ -182,7 +188,8 @@ impl ServerConnection {
         self.mux.queue_share = bytes.min(self.mux.limits.connection_queue);
     }
 
-    /// Pings that came so far: the nearest thing to a clock that a server without one has.
+    /// Pings that came so far, but for those that only measure: the nearest thing to a clock that a server without one
+    /// has.
     #[must_use]
     pub fn pings(&self) -> u64 {
         self.pings
@@ -204,6 +211,7 @@ impl ServerConnection {
     pub fn accept(&mut self, hello: &ServerHello) {
         if let Phase::Deciding { version } = self.phase {
             self.phase = Phase::Open;
+            self.has_clock = hello.features.contains(Features::CLOCK);
             let hello = hello.encode().into();
             self.opening = Some(ServerEnvelope::Accepted { version, hello }.encode());
         }
@@ -279,6 +287,11 @@ impl ServerConnection {
     ) -> Result<(), SendError> {
         self.check_stream(id, StreamKind::ToClient)?;
         self.mux.send(id.0, seq, payload.into())
+    }
+
+    /// Sets how much of the connection a stream to the client gets beside others.
+    pub fn set_weight(&mut self, id: RequestId, weight: Weight) {
+        self.mux.out.set_weight(id.0, weight);
     }
 
     /// Marks a gap behind what was sent: `next` is the sequence number of the next message.

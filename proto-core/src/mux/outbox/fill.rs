@@ -1,22 +1,23 @@
 //! What goes into one write, frame by frame.
 
-use super::{Head, Item, Message, Outbox};
+use super::{Head, Item, Outbox, lane::Place};
 use crate::{
     frame::{FRAME_OVERHEAD, Frame, Gather},
     limits::{MAX_CHUNK, MAX_FRAME, MESSAGE_OVERHEAD},
-    payload::Payload,
 };
 
-/// What one turn of a lane may send: one full chunk.
-const QUANTUM: usize = MAX_CHUNK;
+/// What one turn of a lane of weight 1 may send, as it costs credit: one full chunk that begins a message.
+const QUANTUM: usize = MAX_CHUNK + MESSAGE_OVERHEAD;
 
 /// Why a lane's front item was not sent.
 #[derive(PartialEq, Eq)]
 enum Stop {
     /// The lane's turn is over, or it is empty.
     Turn,
-    /// Credit or reassembly is missing.
+    /// The connection's credit is missing, or reassembly, or its turn among the requests.
     Parked,
+    /// Its own credit is missing.
+    NoCredit,
     /// The write is full.
     Full,
 }
@@ -25,15 +26,13 @@ impl Outbox {
     /// Fills one write of at most `max` bytes (at least one frame's worth).
     pub(crate) fn fill(&mut self, out: &mut Gather, max: usize) {
         let max = max.max(MAX_FRAME + FRAME_OVERHEAD);
-        loop {
-            while let Some(frame) = self.urgent.front() {
-                if out.len() + frame.len() > max {
-                    return;
-                }
-                out.raw(frame);
-                self.control_bytes = self.control_bytes.saturating_sub(frame.len());
-                self.urgent.pop_front();
+        if !self.urgent.is_empty() {
+            out.raw(&self.urgent.take(max));
+            if !self.urgent.is_empty() {
+                return;
             }
+        }
+        loop {
             let Some(id) = self.ring.pop_front() else {
                 return;
             };
@@ -43,7 +42,17 @@ impl Outbox {
                     self.ring.push_front(id);
                     return;
                 }
-                Some(Stop::Parked) => self.parked.push(id),
+                Some(Stop::Parked) => {
+                    self.stand(id, Place::Parked);
+                    self.parked.push(id);
+                }
+                Some(Stop::NoCredit) => {
+                    self.stand(id, Place::NoCredit);
+                    // Others need not wait behind it.
+                    if self.budget.forget(id) {
+                        self.unpark();
+                    }
+                }
                 Some(Stop::Turn) => self.turn_over(id),
             }
         }
@@ -55,11 +64,17 @@ impl Outbox {
             return;
         };
         if lane.items.is_empty() {
-            lane.placed = false;
+            lane.place = Place::Out;
             lane.deficit = 0;
         } else {
             lane.deficit += QUANTUM * lane.weight;
             self.ring.push_back(id);
+        }
+    }
+
+    fn stand(&mut self, id: u64, place: Place) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.place = place;
         }
     }
 
@@ -88,9 +103,16 @@ impl Outbox {
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Some(Stop::Turn);
         };
-        if lane.credit.available().min(self.credit.available()) < MESSAGE_OVERHEAD {
+        if lane.credit.available() < MESSAGE_OVERHEAD {
+            return Some(Stop::NoCredit);
+        }
+        if self.credit.available() < MESSAGE_OVERHEAD {
             return Some(Stop::Parked);
         }
+        if lane.deficit < MESSAGE_OVERHEAD {
+            return Some(Stop::Turn);
+        }
+        lane.deficit -= MESSAGE_OVERHEAD;
         lane.credit.take(MESSAGE_OVERHEAD);
         self.credit.take(MESSAGE_OVERHEAD);
         gap.encode(out);
@@ -111,26 +133,33 @@ impl Outbox {
             return Some(Stop::Turn);
         };
         let begins = !message.begun;
-        if begins && chunk < message.total {
+        let whole = begins && chunk == message.total;
+        if begins && !whole {
             lane.reserved = message.total;
-            self.reserved += message.total;
         }
         let is_request = matches!(message.head, Head::Request { .. });
         let is_data = message.head.is_data();
         let overhead = message.overhead();
         message.take(id, chunk).encode(out);
         let complete = message.rest.is_empty();
-        lane.deficit = lane.deficit.saturating_sub(chunk);
+        lane.deficit = lane.deficit.saturating_sub(chunk + overhead);
         lane.bytes = lane.bytes.saturating_sub(chunk + overhead);
+        self.lane_bytes = self.lane_bytes.saturating_sub(chunk + overhead);
         if is_data {
             lane.credit.take(chunk + overhead);
             self.credit.take(chunk + overhead);
         } else {
-            self.control_bytes = self.control_bytes.saturating_sub(chunk);
+            self.long_bytes = self.long_bytes.saturating_sub(chunk);
         }
         if begins && is_request {
             self.unbegun.pop_front();
             self.unpark();
+        }
+        if whole && self.budget.forget(id) {
+            self.unpark(); // It stood in the line while it had less credit.
+        }
+        if begins && !whole && self.budget.has_line() {
+            self.unpark(); // The next one may fit as well.
         }
         if complete && self.message_over(id) {
             return Some(Stop::Turn);
@@ -139,8 +168,9 @@ impl Outbox {
         None
     }
 
-    /// How many bytes of the message at the lane's front may go now.
-    fn next_chunk(&self, id: u64, room: usize) -> Result<usize, Stop> {
+    /// How many bytes of the message at the lane's front may go now. A message that begins, and needs reassembly, has it
+    /// then.
+    fn next_chunk(&mut self, id: u64, room: usize) -> Result<usize, Stop> {
         let lane = self.lanes.get(&id).ok_or(Stop::Turn)?;
         let Some(Item::Message(message)) = lane.items.front() else {
             return Err(Stop::Turn);
@@ -149,10 +179,13 @@ impl Outbox {
         if is_request && !message.begun && self.unbegun.front() != Some(&id) {
             return Err(Stop::Parked);
         }
+        let overhead = message.overhead();
         let mut allowed = message.rest.len().min(MAX_CHUNK);
         if message.head.is_data() {
+            if lane.credit.available() <= overhead {
+                return Err(Stop::NoCredit);
+            }
             let credit = lane.credit.available().min(self.credit.available());
-            let overhead = message.overhead();
             if credit <= overhead {
                 return Err(Stop::Parked);
             }
@@ -162,18 +195,17 @@ impl Outbox {
             return Err(Stop::Full);
         }
         let chunk = allowed.min(room - FRAME_OVERHEAD);
-        let free = self.reassembly.saturating_sub(self.reserved);
-        if !message.begun && chunk < message.total && free < message.total {
-            // What may go in one frame needs no reassembly, and the next write has room for that frame.
-            let fits_a_frame = allowed == message.total;
-            return Err(if fits_a_frame {
-                Stop::Full
-            } else {
-                Stop::Parked
-            });
+        let begins = !message.begun && chunk < message.total;
+        if begins && allowed == message.total {
+            // It needs no reassembly in one frame, for which the next write has room.
+            return Err(Stop::Full);
         }
-        if lane.deficit < chunk {
+        if lane.deficit < chunk + overhead {
             return Err(Stop::Turn);
+        }
+        let (class, total) = (message.head.class(), message.total);
+        if begins && !self.budget.reserve(class, id, total) {
+            return Err(Stop::Parked);
         }
         Ok(chunk)
     }
@@ -183,10 +215,13 @@ impl Outbox {
         let Some(lane) = self.lanes.get_mut(&id) else {
             return true;
         };
-        lane.items.pop_front();
+        let class = match lane.items.pop_front() {
+            Some(Item::Message(message)) => message.head.class(),
+            _ => return false,
+        };
         let reserved = core::mem::take(&mut lane.reserved);
         let over = lane.passing && lane.items.is_empty();
-        self.release(reserved);
+        self.release(class, reserved);
         if over {
             self.remove_current(id);
         }
@@ -196,7 +231,7 @@ impl Outbox {
     /// Removes the lane whose turn it is: it stands neither in the ring nor among the parked ones.
     fn remove_current(&mut self, id: u64) {
         if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.placed = false;
+            lane.place = Place::Out;
         }
         self.remove(id);
     }
@@ -209,29 +244,6 @@ impl Outbox {
         {
             lane.wants_room = false;
             self.roomy.push(id);
-        }
-    }
-}
-
-impl Message {
-    /// What the next frame costs in credit besides its bytes.
-    pub(super) fn overhead(&self) -> usize {
-        if self.head.is_data() && !self.begun {
-            MESSAGE_OVERHEAD
-        } else {
-            0
-        }
-    }
-
-    /// The next frame, with `chunk` bytes of content.
-    fn take(&mut self, id: u64, chunk: usize) -> Frame {
-        let begun = core::mem::replace(&mut self.begun, true);
-        let total = self.total as u64;
-        let chunk: Payload = self.rest.split_to(chunk);
-        match self.head {
-            Head::Data { .. } if begun => Frame::DataMore { id, chunk },
-            _ if begun => Frame::More { id, chunk },
-            head => head.frame(id, total, chunk),
         }
     }
 }

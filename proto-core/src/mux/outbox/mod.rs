@@ -5,19 +5,25 @@
 //! lanes    one a request id: long requests and responses, stream messages, gaps, ends; deficit round robin
 //! ```
 //!
-//! A lane that cannot go on (no credit, no room in the peer's reassembly) is parked until that changes, so that one
-//! round costs nothing for lanes that wait.
+//! A lane that cannot go on (no credit, no room in the peer's reassembly) leaves the ring until that changes, so that
+//! one round costs nothing for lanes that wait.
 
+mod budget;
 mod fill;
+mod lane;
 #[cfg(test)]
 mod tests;
+mod urgent;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-
+use self::{
+    budget::{Budget, Class},
+    lane::{Item, Lane, Message, Place},
+    urgent::Urgent,
+};
 use super::credit::SendCredit;
-use crate::{RemoteError, frame::Frame, payload::Payload};
+use crate::{RemoteError, frame::Frame, limits::Weight, payload::Payload};
 
 /// The start of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,14 @@ pub(crate) enum Head {
 impl Head {
     fn is_data(self) -> bool {
         matches!(self, Head::Data { .. })
+    }
+
+    fn class(self) -> Class {
+        if self.is_data() {
+            Class::Data
+        } else {
+            Class::Control
+        }
     }
 
     /// The first frame of a message of `total` bytes.
@@ -57,50 +71,14 @@ impl Head {
     }
 }
 
-#[derive(Debug)]
-enum Item {
-    Message(Message),
-    Gap { next: u64, count: Option<u64> },
-    End { error: Option<RemoteError> },
-}
-
-/// A message that waits, or what is left of it.
-#[derive(Debug)]
-struct Message {
-    head: Head,
-    total: usize,
-    rest: Payload,
-    /// Whether its first frame was sent.
-    begun: bool,
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    items: VecDeque<Item>,
-    /// Bytes of all messages in `items`.
-    bytes: usize,
-    credit: SendCredit,
-    deficit: usize,
-    /// The weight: turns of a lane are `weight` quanta long.
-    weight: usize,
-    /// Whether the lane stands in `ring` or `parked`.
-    placed: bool,
-    /// Bytes of the peer's reassembly that the message in progress holds.
-    reserved: usize,
-    /// Whether the sender was told that the lane is full, and wants to hear when it is not.
-    wants_room: bool,
-    /// Whether the lane goes when it is empty: it carries one request or response and no stream.
-    passing: bool,
-    /// Whether our half of the stream ends with what is in `items`.
-    ending: bool,
-}
-
 /// Everything that waits to be sent on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    urgent: VecDeque<Bytes>,
-    /// Bytes of urgent frames and of long requests and responses that wait.
-    control_bytes: usize,
+    urgent: Urgent,
+    /// Bytes of long requests and responses that wait.
+    long_bytes: usize,
+    /// Bytes of all lanes.
+    lane_bytes: usize,
     lanes: BTreeMap<u64, Lane>,
     ring: VecDeque<u64>,
     parked: Vec<u64>,
@@ -108,9 +86,7 @@ pub(crate) struct Outbox {
     /// only, so that a request neither overtakes a longer one nor is cancelled before it began.
     unbegun: VecDeque<u64>,
     credit: SendCredit,
-    /// The peer's reassembly budget, and what of it is taken.
-    reassembly: usize,
-    reserved: usize,
+    budget: Budget,
     stream_window: u64,
     /// Lanes of streams that are over for their sender, and whose end was not sent.
     ending: usize,
@@ -123,12 +99,12 @@ impl Outbox {
     pub(crate) fn open(&mut self, connection_window: u64, stream_window: u64, reassembly: usize) {
         self.credit = SendCredit::new(connection_window);
         self.stream_window = stream_window;
-        self.reassembly = reassembly;
+        self.budget = Budget::new(reassembly);
     }
 
     /// Bytes that wait and are not bounded by credit: urgent frames, requests and responses.
     pub(crate) fn control_bytes(&self) -> usize {
-        self.control_bytes
+        self.urgent.len().saturating_add(self.long_bytes)
     }
 
     /// Whether nothing can be sent now.
@@ -137,9 +113,7 @@ impl Outbox {
     }
 
     pub(crate) fn urgent(&mut self, frame: &Frame) {
-        let bytes = frame.to_bytes();
-        self.control_bytes += bytes.len();
-        self.urgent.push_back(bytes);
+        self.urgent.push(frame);
     }
 
     /// Drops everything that is not urgent: the connection is closing.
@@ -149,13 +123,14 @@ impl Outbox {
         self.parked.clear();
         self.unbegun.clear();
         self.ending = 0;
-        self.control_bytes = self.urgent.iter().map(Bytes::len).sum();
+        self.long_bytes = 0;
+        self.lane_bytes = 0;
     }
 
     /// Queues a message.
     pub(crate) fn message(&mut self, id: u64, head: Head, payload: Payload) {
         if !head.is_data() {
-            self.control_bytes += payload.len();
+            self.long_bytes += payload.len();
         }
         if matches!(head, Head::Request { .. }) {
             self.unbegun.push_back(id);
@@ -167,9 +142,11 @@ impl Outbox {
             rest: payload,
             begun: false,
         };
+        let bytes = message.rest.len() + message.overhead();
+        self.lane_bytes += bytes;
         let lane = self.lane(id);
         lane.passing |= passing;
-        lane.bytes += message.rest.len() + message.overhead();
+        lane.bytes += bytes;
         lane.items.push_back(Item::Message(message));
         self.place(id);
     }
@@ -218,6 +195,10 @@ impl Outbox {
             }
         };
         lane.items.truncate(1);
+        self.lane_bytes = self
+            .lane_bytes
+            .saturating_sub(lane.bytes)
+            .saturating_add(waits);
         lane.bytes = waits;
         lane.wants_room = false;
         lane.passing = true;
@@ -253,15 +234,24 @@ impl Outbox {
             if let Item::Message(message) = item
                 && !message.head.is_data()
             {
-                self.control_bytes = self.control_bytes.saturating_sub(message.rest.len());
+                self.long_bytes = self.long_bytes.saturating_sub(message.rest.len());
             }
         }
-        if lane.placed {
-            self.ring.retain(|placed| *placed != id);
-            self.parked.retain(|placed| *placed != id);
+        match lane.place {
+            Place::Ring => self.ring.retain(|placed| *placed != id),
+            Place::Parked => self.parked.retain(|placed| *placed != id),
+            Place::Out | Place::NoCredit => {}
         }
         self.ending = self.ending.saturating_sub(usize::from(lane.ending));
-        self.release(lane.reserved);
+        self.lane_bytes = self.lane_bytes.saturating_sub(lane.bytes);
+        let class = match lane.items.front() {
+            Some(Item::Message(message)) => message.head.class(),
+            _ => Class::Data,
+        };
+        self.release(class, lane.reserved);
+        if self.budget.forget(id) {
+            self.unpark();
+        }
     }
 
     /// Lanes, each of which may hold messages.
@@ -271,9 +261,7 @@ impl Outbox {
 
     /// Bytes that wait to be sent, in lanes or not.
     pub(crate) fn held(&self) -> usize {
-        let lanes: usize = self.lanes.values().map(|lane| lane.bytes).sum();
-        let urgent: usize = self.urgent.iter().map(Bytes::len).sum();
-        lanes + urgent
+        self.lane_bytes.saturating_add(self.urgent.len())
     }
 
     /// Bytes of messages that wait in a lane, each with what it costs besides.
@@ -298,10 +286,8 @@ impl Outbox {
         let Some(lane) = self.lanes.get_mut(&id) else {
             return;
         };
-        if lane.credit.raise(limit)
-            && let Some(at) = self.parked.iter().position(|parked| *parked == id)
-        {
-            self.parked.swap_remove(at);
+        if lane.credit.raise(limit) && lane.place == Place::NoCredit {
+            lane.place = Place::Ring;
             self.ring.push_back(id);
         }
     }
@@ -320,22 +306,35 @@ impl Outbox {
         let _ = self.lane(id);
     }
 
+    /// Sets how long the turns of a stream's lane are.
+    pub(crate) fn set_weight(&mut self, id: u64, weight: Weight) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.weight = weight.get();
+        }
+    }
+
     fn place(&mut self, id: u64) {
         if let Some(lane) = self.lanes.get_mut(&id)
-            && !lane.placed
+            && lane.place == Place::Out
         {
-            lane.placed = true;
+            lane.place = Place::Ring;
             self.ring.push_back(id);
         }
     }
 
+    /// Lets everyone try again who waits for what others held.
     fn unpark(&mut self) {
-        self.ring.extend(self.parked.drain(..));
+        for id in self.parked.drain(..) {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.place = Place::Ring;
+                self.ring.push_back(id);
+            }
+        }
     }
 
-    fn release(&mut self, bytes: usize) {
+    fn release(&mut self, class: Class, bytes: usize) {
         if bytes > 0 {
-            self.reserved = self.reserved.saturating_sub(bytes);
+            self.budget.release(class, bytes);
             self.unpark();
         }
     }

@@ -1,7 +1,10 @@
 //! Order, fairness, and what waits.
 
 use super::*;
-use crate::frame::{FrameReader, Gather};
+use crate::{
+    frame::{FrameReader, Gather},
+    limits::MESSAGE_OVERHEAD,
+};
 
 fn frames(outbox: &mut Outbox, max: usize) -> Vec<Frame> {
     let mut out = Gather::default();
@@ -41,7 +44,7 @@ fn control_goes_before_data() {
 fn busy_lanes_share_evenly() {
     let mut outbox = open();
     for id in 1..=4 {
-        // Message sizes differ widely; bytes must not.
+        // Message sizes differ widely; what they cost must not.
         let size = [100, 1000, 16 * 1024, 50_000][id as usize - 1];
         for _ in 0..(600_000 / size) {
             data(&mut outbox, id, size);
@@ -51,9 +54,10 @@ fn busy_lanes_share_evenly() {
     for _ in 0..20 {
         for frame in frames(&mut outbox, 65536) {
             match frame {
-                Frame::Data { id, chunk, .. } | Frame::DataMore { id, chunk } => {
-                    sent[id as usize] += chunk.len();
+                Frame::Data { id, chunk, .. } => {
+                    sent[id as usize] += chunk.len() + MESSAGE_OVERHEAD;
                 }
+                Frame::DataMore { id, chunk } => sent[id as usize] += chunk.len(),
                 other => panic!("{other:?}"),
             }
         }
@@ -66,6 +70,53 @@ fn busy_lanes_share_evenly() {
             sent[id]
         );
     }
+}
+
+#[test]
+fn weights_are_proportions() {
+    let mut outbox = open();
+    for id in 1..=3u64 {
+        outbox.open_lane(id);
+        outbox.set_weight(id, Weight::new([1, 2, 5][id as usize - 1]).unwrap());
+        for _ in 0..200 {
+            data(&mut outbox, id, 20_000);
+        }
+    }
+    let mut sent = [0usize; 4];
+    while sent.iter().sum::<usize>() < 2_000_000 {
+        for frame in frames(&mut outbox, 65536) {
+            if let Frame::Data { id, chunk, .. } | Frame::DataMore { id, chunk } = frame {
+                sent[id as usize] += chunk.len();
+            }
+        }
+    }
+    let part = sent.iter().sum::<usize>() / 8;
+    for (id, weight) in [(1, 1), (2, 2), (3, 5)] {
+        let share = part * weight;
+        assert!(sent[id].abs_diff(share) * 10 <= share, "{sent:?}");
+    }
+}
+
+#[test]
+fn a_stream_without_credit_holds_up_no_long_message() {
+    let mut outbox = Outbox::default();
+    outbox.open(1 << 20, 40_000, 100_000);
+    data(&mut outbox, 1, 45_000); // Begins, and holds most of what streams may have.
+    data(&mut outbox, 2, 30_000);
+    data(&mut outbox, 2, 30_000); // Has no credit when its turn comes.
+    data(&mut outbox, 3, 30_000);
+    let mut seen = Vec::new();
+    for round in 0..50 {
+        if round == 20 {
+            outbox.raise(1, 50_000);
+        }
+        for frame in frames(&mut outbox, 20_000) {
+            if let Frame::Data { id, .. } = frame {
+                seen.push(id);
+            }
+        }
+    }
+    assert_eq!(seen[..3], [1, 2, 3], "{seen:?}");
 }
 
 #[test]
@@ -108,6 +159,7 @@ fn reassembly_of_the_peer_is_respected() {
     }
     assert_eq!(begun, [1, 2]);
     assert!(outbox.is_idle() && outbox.parked.is_empty());
+    assert_eq!(outbox.budget.reserved(), 0);
 }
 
 #[test]
