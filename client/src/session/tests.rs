@@ -290,7 +290,8 @@ fn an_unread_stream_is_bounded_and_its_credit_returns() {
             .iter()
             .map(|(_, cost)| cost)
             .sum();
-        assert!(held <= window, "{held} bytes are held");
+        // The window, and a message that had begun within it.
+        assert!(held <= window + 1_000, "{held} bytes are held");
         assert!(held > window / 2, "the window is used");
         // Some are read, the rest is dropped with the stream.
         for expected in 0..10 {
