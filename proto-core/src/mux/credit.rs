@@ -45,7 +45,8 @@ impl SendCredit {
 /// Bytes of a message in reassembly count as consumed, so that a message larger than the window can arrive. When it is
 /// complete they count as unread again, so that no further credit is given until it was read. The second line lets a
 /// message that has begun arrive although earlier ones are unread: it holds a part of the reassembly budget, which
-/// others wait for. It is bounded by that budget: `limit <= consumed + in reassembly + window + missing`.
+/// others wait for. On a stream nothing else can use that credit; a stream holds its window and two messages at most. On
+/// the connection it is bounded by the budget: `limit <= consumed + in reassembly + window + missing`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceiveCredit {
     window: u64,
@@ -115,19 +116,38 @@ impl ReceiveCredit {
         self.missing = self.missing.saturating_sub(missing as u64);
     }
 
-    /// The new limit to tell the sender, once it is worth a frame: when half of the window can be given back, or a
-    /// message in reassembly is about to stop for want of credit.
+    /// The new limit of a stream to tell the sender, once it is worth a frame: when half of the window can be given back,
+    /// or the message in reassembly is about to stop for want of credit.
     pub(crate) fn update(&mut self) -> Option<u64> {
-        let due = self
-            .consumed
+        self.give(self.half(), u64::MAX)
+    }
+
+    /// The same for the connection, whose window streams share. What unread streams hold of it never comes back, so that
+    /// half of the rest is worth a frame; and others may use what is meant for messages in reassembly, so that it is
+    /// given once.
+    pub(crate) fn shared_update(&mut self) -> Option<u64> {
+        let rest = self.due().saturating_sub(self.received).min(self.window);
+        let most = self.due().saturating_add(self.missing);
+        self.give(rest.div_ceil(2), most)
+    }
+
+    fn half(&self) -> u64 {
+        self.window.div_ceil(2)
+    }
+
+    /// The limit if there were no messages in reassembly that others wait for.
+    fn due(&self) -> u64 {
+        self.consumed
             .saturating_add(self.reassembling)
-            .saturating_add(self.window);
-        let half = self.window.div_ceil(2);
-        let ahead = self.received.saturating_add(self.missing.min(half));
-        let limit = due.max(ahead.min(due.saturating_add(self.missing)));
+            .saturating_add(self.window)
+    }
+
+    fn give(&mut self, worth: u64, most: u64) -> Option<u64> {
+        let ahead = self.received.saturating_add(self.missing.min(self.half()));
+        let limit = self.due().max(ahead.min(most));
         let gain = limit.saturating_sub(self.limit);
         // A sender with less than the price of one byte is stuck: windows of a few bytes return their credit sooner.
-        let worth = half.min(self.window.saturating_sub(MESSAGE_OVERHEAD as u64));
+        let worth = worth.min(self.window.saturating_sub(MESSAGE_OVERHEAD as u64));
         let left = self.limit.saturating_sub(self.received);
         let stops = left < self.missing.min(self.window.div_ceil(4));
         if gain == 0 || (gain < worth && !stops) {
@@ -217,13 +237,38 @@ mod tests {
         credit.begin(1, 10);
         // Others use what was meant for it, and nobody reads.
         let mut most = 100;
-        while let Some(limit) = credit.update() {
+        while let Some(limit) = credit.shared_update() {
             let room = (limit - credit.received()) as usize;
             assert!(credit.receive(room));
             most = limit;
             assert!(most <= 111);
         }
         assert_eq!(most, 111);
+    }
+
+    #[test]
+    fn unread_streams_leave_the_rest_of_the_window_to_others() {
+        let mut credit = ReceiveCredit::new(1_000);
+        assert!(credit.receive(750)); // Nobody reads it.
+        for _ in 0..100 {
+            assert!(credit.receive(125));
+            credit.consume(125);
+            assert!(credit.shared_update().is_some());
+        }
+    }
+
+    #[test]
+    fn the_last_byte_of_a_begun_message_has_its_credit() {
+        let mut credit = ReceiveCredit::new(183);
+        assert!(credit.receive(92)); // A whole message, which nobody reads.
+        assert!(credit.receive(91)); // Another one but for its last byte, for which credit comes.
+        credit.begin(91, 1);
+        assert_eq!(credit.update(), Some(274));
+        assert!(credit.receive(1));
+        credit.over(91, 1);
+        assert!(credit.receive(90)); // More is unread than the window holds, and a third one begins.
+        credit.begin(90, 2);
+        assert_eq!(credit.update(), Some(276));
     }
 
     #[test]

@@ -159,7 +159,8 @@ impl Inbox {
         let scaled = stream as u128 * window as u128 / connection.max(1) as u128;
         let scaled = usize::try_from(scaled).unwrap_or(usize::MAX);
         self.credit.set_window(window);
-        self.stream_window = scaled.clamp(MIN_STREAM_WINDOW.min(stream), window);
+        let least = MIN_STREAM_WINDOW.min(stream).min(window);
+        self.stream_window = scaled.min(window).max(least);
         for half in self.halves.values_mut() {
             half.credit.set_window(self.stream_window);
         }
@@ -414,7 +415,7 @@ impl Inbox {
 
     /// New credit of the connection, when it is worth telling.
     pub(crate) fn connection_update(&mut self) -> Option<u64> {
-        self.credit.update()
+        self.credit.shared_update()
     }
 }
 
