@@ -36,9 +36,13 @@ fn follow_end(process: &Process, bounded: bool) -> Option<Option<RemoteError>> {
 }
 
 impl Server {
-    pub(crate) fn follow(&mut self, waiter: Waiter, body: &[u8]) -> Result<(), RemoteError> {
+    pub(crate) fn follow(
+        &mut self,
+        waiter: Waiter,
+        common: &Common,
+        body: &[u8],
+    ) -> Result<(), RemoteError> {
         let request = FollowRequest::decode(body)?;
-        let weight = Common::decode(body)?.weight.unwrap_or_default();
         let process = self.table.find(&request.target)?;
         let hub = &process.hub;
         if hub.state() == LogState::None {
@@ -62,6 +66,7 @@ impl Server {
                 .respond_stream(stream, started.encode(), StreamKind::ToClient)
                 .is_ok()
         {
+            let weight = common.weight.unwrap_or_default();
             connection.core.set_weight(stream, weight);
             self.add_follower(waiter, follower);
         }

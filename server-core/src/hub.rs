@@ -170,8 +170,7 @@ impl Hub {
     #[must_use]
     pub fn start_for(&self, tail: Option<u64>, since: Option<u64>) -> u64 {
         let tail = tail.map(|tail| self.next.saturating_sub(tail).max(self.first()));
-        // Not cut to what is held: the follower is told exactly what is missing.
-        let since = since.map(|since| since.min(self.next));
+        // Not cut to what is held: the follower is told exactly what is missing, and waits for what is not written yet.
         tail.max(since).unwrap_or(0)
     }
 }
@@ -218,7 +217,7 @@ mod tests {
         assert_eq!(hub.start_for(Some(100), None), 5);
         assert_eq!(hub.start_for(Some(0), None), 10);
         assert_eq!(hub.start_for(None, Some(2)), 2);
-        assert_eq!(hub.start_for(None, Some(99)), 10);
+        assert_eq!(hub.start_for(None, Some(99)), 99);
         assert_eq!(hub.start_for(Some(2), Some(6)), 8, "what both allow");
         assert_eq!(hub.start_for(Some(9), Some(6)), 6);
     }

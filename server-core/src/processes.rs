@@ -6,7 +6,7 @@ use selium_remote_client_protocol::{
     EntrypointArg, ErrorCode, RemoteError,
     abi::{ArgumentError, check_arguments},
     limits::{MAX_ARGUMENT_BYTES, MAX_ARGUMENTS},
-    ops::{Common, ProcessState, StartRequest, decode_target},
+    ops::{Common, ProcessRef, ProcessState, StartRequest, decode_target},
 };
 
 use crate::{
@@ -19,13 +19,20 @@ use crate::{
     sessions::Token,
     table::can_log,
 };
+/// What the client is told that cancelled a start which the host had already.
+fn cancelled_too_late(reference: &ProcessRef) -> RemoteError {
+    let shown = crate::ids::show(reference.id);
+    let message = format!("cancelled, started as {shown} (`{}`)", reference.name);
+    RemoteError::new(ErrorCode::Cancelled, message).with_process(reference.id)
+}
+
 impl Server {
-    pub(crate) fn start(&mut self, waiter: Waiter, body: &[u8]) -> Answer {
-        let token = match self.admit(waiter, body) {
+    pub(crate) fn start(&mut self, waiter: Waiter, common: &Common, body: &[u8]) -> Answer {
+        let token = match self.admit(waiter, common) {
             Ok(token) => token,
             Err(answer) => return answer,
         };
-        if let Err(error) = self.queue_start(waiter, token, body) {
+        if let Err(error) = self.queue_start(waiter, token, common, body) {
             self.settle(waiter, token, Err(error));
         }
         self.next_starts();
@@ -36,6 +43,7 @@ impl Server {
         &mut self,
         waiter: Waiter,
         token: Option<Token>,
+        common: &Common,
         body: &[u8],
     ) -> Result<(), RemoteError> {
         let spec = StartRequest::decode(body)?;
@@ -47,10 +55,7 @@ impl Server {
                 format!("{limit} processes are started, which is the limit; stop some first");
             return Err(exhausted(message, limit));
         }
-        let deadline = self
-            .config
-            .unix_origin_ms
-            .and(Common::decode(body)?.deadline_ms);
+        let deadline = self.config.unix_origin_ms.and(common.deadline_ms);
         let name = self.table.reserve_name(&spec)?;
         let start = Start {
             spec,
@@ -124,15 +129,53 @@ impl Server {
             ..
         } = start;
         let result = match result {
-            Ok(host) => Ok(self.register(spec, name, host, cancelled)),
+            Ok(host) => self.register(spec, name, host),
             Err(words) => {
                 self.table.release_name(&name);
                 Err(failure::start(&spec, &words))
             }
         };
-        let result = result.and_then(|registered| registered);
-        self.settle(waiter, token, result);
+        if let (true, Ok(reference)) = (cancelled, &result) {
+            let error = cancelled_too_late(reference);
+            if self.joined(waiter, token).is_none() {
+                self.settle(waiter, token, Err(error));
+                return self.next_starts();
+            }
+            // Others asked for the same and did not cancel.
+            self.respond(waiter, Err(error));
+        }
+        self.settle(waiter, token, result.map(|reference| reference.encode()));
         self.next_starts();
+    }
+
+    /// Another request that waits for the same start and can still be answered.
+    fn joined(&self, waiter: Waiter, token: Option<Token>) -> Option<Waiter> {
+        let waiters = self.sessions.waiters(token?);
+        let is_open = |id| {
+            let connection = self.connections.get(id);
+            connection.is_some_and(|connection| connection.core.is_open())
+        };
+        let mut others = waiters.iter().filter(|other| **other != waiter);
+        others.find(|(id, _)| is_open(id)).copied()
+    }
+
+    /// Takes back a start that the host does not have yet, with `error` for who asked for it; it goes on when others
+    /// asked for the same.
+    pub(crate) fn give_up(&mut self, mut start: Start, error: RemoteError) {
+        let waiter = start.waiter;
+        if let Some(other) = self.joined(waiter, start.token) {
+            self.respond(waiter, Err(error));
+            start.waiter = other;
+            if let Err(start) = self.starts.push(other.0, start) {
+                // It has just made room; but a start is never lost without a word.
+                self.table.release_name(&start.name);
+                let error = RemoteError::new(ErrorCode::ResourceExhausted, "too many starts wait");
+                self.settle(other, start.token, Err(error));
+            }
+            return;
+        }
+        self.table.release_name(&start.name);
+        self.settle(waiter, start.token, Err(error));
     }
 
     /// Puts a process that the host has started into the table, whoever still wants it.
@@ -141,8 +184,7 @@ impl Server {
         spec: StartRequest,
         name: String,
         host: HostProcess,
-        cancelled: bool,
-    ) -> Result<Vec<u8>, RemoteError> {
+    ) -> Result<ProcessRef, RemoteError> {
         let internal = || RemoteError::new(ErrorCode::Internal, "the server has no incarnation");
         let ids = self.ids().cloned().ok_or_else(internal)?;
         self.last_log += 1;
@@ -153,16 +195,11 @@ impl Server {
         let (reference, ordinal) = (process.reference(), process.ordinal);
         self.logs.insert(log, ordinal);
         self.look(log, LOOKS_IN_A_ROW);
-        if cancelled {
-            let shown = crate::ids::show(reference.id);
-            let message = format!("cancelled, started as {shown} (`{}`)", reference.name);
-            return Err(RemoteError::new(ErrorCode::Cancelled, message).with_process(reference.id));
-        }
-        Ok(reference.encode())
+        Ok(reference)
     }
 
-    pub(crate) fn stop(&mut self, waiter: Waiter, body: &[u8]) -> Answer {
-        let token = match self.admit(waiter, body) {
+    pub(crate) fn stop(&mut self, waiter: Waiter, common: &Common, body: &[u8]) -> Answer {
+        let token = match self.admit(waiter, common) {
             Ok(token) => token,
             Err(answer) => return answer,
         };

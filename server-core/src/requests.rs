@@ -3,7 +3,9 @@
 use selium_remote_client_protocol::{
     ErrorCode, RemoteError,
     limits::MAX_LIST,
-    ops::{Common, ListRequest, ProcessList, ProcessState, ServerInfo, decode_target, op},
+    ops::{
+        Common, InfoRequest, ListRequest, ProcessList, ProcessState, ServerInfo, decode_target, op,
+    },
 };
 
 use crate::{
@@ -17,21 +19,33 @@ pub(crate) type Answer = Option<Result<Vec<u8>, RemoteError>>;
 impl Server {
     /// Takes a request; it is answered here, or when the host has done what it asks for.
     pub(crate) fn request(&mut self, waiter: Waiter, op: u64, body: &[u8]) {
-        let answer = match op {
-            op::SERVER_INFO => Some(Ok(self.info().encode())),
-            op::PROCESS_START => self.start(waiter, body),
-            op::PROCESS_STOP => self.stop(waiter, body),
-            op::PROCESS_LIST => Some(self.list(body)),
-            op::PROCESS_INSPECT => Some(self.inspect(body)),
-            op::LOG_FOLLOW => self.follow(waiter, body).err().map(Err),
-            _ => Some(Err(RemoteError::new(
-                ErrorCode::Unsupported,
-                format!("this server has no operation {op}"),
-            ))),
+        let answer = match Common::decode(body) {
+            Ok(common) => self.execute(waiter, op, &common, body),
+            Err(error) => Some(Err(error.into())),
         };
         if let Some(result) = answer {
             self.respond(waiter, result);
         }
+    }
+
+    fn execute(&mut self, waiter: Waiter, op: u64, common: &Common, body: &[u8]) -> Answer {
+        match op {
+            op::SERVER_INFO => Some(self.describe(body)),
+            op::PROCESS_START => self.start(waiter, common, body),
+            op::PROCESS_STOP => self.stop(waiter, common, body),
+            op::PROCESS_LIST => Some(self.list(body)),
+            op::PROCESS_INSPECT => Some(self.inspect(body)),
+            op::LOG_FOLLOW => self.follow(waiter, common, body).err().map(Err),
+            _ => Some(Err(RemoteError::new(
+                ErrorCode::Unsupported,
+                format!("this server has no operation {op}"),
+            ))),
+        }
+    }
+
+    fn describe(&self, body: &[u8]) -> Result<Vec<u8>, RemoteError> {
+        InfoRequest::decode(body)?;
+        Ok(self.info().encode())
     }
 
     /// A client no longer wants an answer or a stream.
@@ -42,9 +56,8 @@ impl Server {
             return;
         }
         for start in self.starts.remove(id, |start| start.waiter == waiter) {
-            self.table.release_name(&start.name);
             let error = RemoteError::new(ErrorCode::Cancelled, "cancelled before it was started");
-            self.settle(waiter, start.token, Err(error));
+            self.give_up(start, error);
         }
         if let Some(start) = self
             .starting
@@ -72,8 +85,11 @@ impl Server {
     }
 
     /// Reserves the token of a changing request; an answer when there is nothing to execute.
-    pub(crate) fn admit(&mut self, waiter: Waiter, body: &[u8]) -> Result<Option<Token>, Answer> {
-        let common = Common::decode(body).map_err(|error| Some(Err(error.into())))?;
+    pub(crate) fn admit(
+        &mut self,
+        waiter: Waiter,
+        common: &Common,
+    ) -> Result<Option<Token>, Answer> {
         let Some(sequence) = common.token else {
             return Ok(None);
         };

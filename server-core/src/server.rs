@@ -403,14 +403,8 @@ impl Server {
         }
         // Starts that the host does not have yet are of no use to anybody.
         for start in self.starts.remove(id, |_| true) {
-            self.table.release_name(&start.name);
-            self.finish_token(
-                start.token,
-                &Err(RemoteError::new(
-                    ErrorCode::Cancelled,
-                    "the connection ended before the process was started",
-                )),
-            );
+            let words = "the connection ended before the process was started";
+            self.give_up(start, RemoteError::new(ErrorCode::Cancelled, words));
         }
     }
 

@@ -101,6 +101,16 @@ impl<W> Sessions<W> {
         }
     }
 
+    /// Who waits for a running operation.
+    #[must_use]
+    pub fn waiters(&self, token: Token) -> &[W] {
+        let session = self.sessions.get(&token.0);
+        match session.and_then(|session| session.outcomes.get(&token.1)) {
+            Some(Outcome::Running(waiters)) => waiters,
+            _ => &[],
+        }
+    }
+
     /// Keeps the result of an operation; answers who waits for it.
     pub fn finish(&mut self, token: Token, result: &Result<Vec<u8>, RemoteError>) -> Vec<W> {
         let Some(session) = self.sessions.get_mut(&token.0) else {

@@ -64,9 +64,13 @@ impl World {
     }
 
     fn connect_with(&mut self, limits: Limits) -> usize {
+        let session = self.peers.len() as u8 + 1;
+        self.connect_as(session, limits)
+    }
+
+    fn connect_as(&mut self, session: u8, limits: Limits) -> usize {
         let at = self.peers.len();
-        let nonce = [at as u8 + 1; 16];
-        let hello = ClientHello::new(nonce, nonce, &limits);
+        let hello = ClientHello::new([at as u8 + 1; 16], [session; 16], &limits);
         let connection = self.server.open(self.now, &format!("127.0.0.1:{at}"));
         self.peers.push(Peer {
             core: ClientConnection::new(ClientConfig::new(hello, limits)),
@@ -583,6 +587,111 @@ fn a_retry_never_starts_twice() {
         ErrorCode::OutcomeUnknown
     );
     assert!(world.host.take().is_empty());
+}
+
+/// A start that waits behind another one, asked for by two connections of one session: the owner's and the retry's ids.
+fn joined_start(world: &mut World) -> (usize, RequestId, usize, RequestId) {
+    let (a, b) = (world.connect(), world.connect_as(1, Limits::default()));
+    let blocking = world.call(b, &spec(Some("first")));
+    let owner = world.changing(a, &spec(Some("web")), 1, false);
+    let retry = world.changing(b, &spec(Some("web")), 1, true);
+    assert!(!world.peers[b].answers.contains_key(&blocking));
+    (a, owner, b, retry)
+}
+
+fn one_at_a_time() -> World {
+    World::new(Config {
+        max_starts: 1,
+        ..Config::default()
+    })
+}
+
+fn finish_start(world: &mut World, process: u64) {
+    let op = world.start_op();
+    world.complete(Completion::Started {
+        op,
+        result: Ok(HostProcess(process)),
+    });
+}
+
+#[test]
+fn a_start_goes_on_for_those_who_did_not_cancel_it() {
+    let mut world = one_at_a_time();
+    let (a, owner, b, retry) = joined_start(&mut world);
+    world.peers[a].core.cancel(owner);
+    world.run();
+    let error = world.answer(a, owner).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Cancelled);
+    finish_start(&mut world, 1);
+    finish_start(&mut world, 2);
+    let reference = ProcessRef::decode(&world.answer(b, retry).unwrap()).unwrap();
+    assert_eq!(reference.name, "web");
+    // The host has it already: the canceller hears of the process, the other one gets it.
+    let owner = world.changing(a, &spec(Some("again")), 2, false);
+    let retry = world.changing(b, &spec(Some("again")), 2, true);
+    world.peers[a].core.cancel(owner);
+    world.run();
+    finish_start(&mut world, 3);
+    let error = world.answer(a, owner).unwrap_err();
+    let reference = ProcessRef::decode(&world.answer(b, retry).unwrap()).unwrap();
+    assert_eq!(error.process, Some(reference.id));
+}
+
+#[test]
+fn a_start_goes_on_for_a_retry_when_its_first_connection_is_lost() {
+    let mut world = one_at_a_time();
+    let (a, _, b, retry) = joined_start(&mut world);
+    let id = world.peers[a].connection;
+    world.server.handle_eof(world.now, id);
+    world.server.forget_connection(world.now, id);
+    world.run();
+    assert!(!world.peers[b].answers.contains_key(&retry));
+    finish_start(&mut world, 1);
+    finish_start(&mut world, 2);
+    let reference = ProcessRef::decode(&world.answer(b, retry).unwrap()).unwrap();
+    assert_eq!(reference.name, "web");
+}
+
+#[test]
+fn common_fields_count_in_every_request() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    for op in [1, 16, 17, 18, 19, 20] {
+        // A mandatory field that nobody knows, and a flag that is none.
+        for (body, code) in [
+            (&[0x40, 0xc7, 0][..], ErrorCode::Unsupported),
+            (&[0x40, 0x83, 1, 2][..], ErrorCode::InvalidArgument),
+        ] {
+            let body = Bytes::from_static(body);
+            let id = world.peers[a]
+                .core
+                .request(op, body, RequestOptions::default())
+                .unwrap();
+            world.run();
+            assert_eq!(
+                world.answer(a, id).unwrap_err().code,
+                code,
+                "operation {op}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_follower_waits_for_records_that_are_not_written_yet() {
+    let mut world = World::new(Config::default());
+    let a = world.connect();
+    let (_, log) = world.started(a, "web");
+    world.opened(log);
+    let mut request = follow("web");
+    request.since = Some(2);
+    let id = world.call(a, &request);
+    for text in ["zero", "one", "two", "three"] {
+        world.record(log, text);
+    }
+    let seen = world.stream(a, id);
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(seen[0].contains("two"), "{seen:?}");
 }
 
 #[test]

@@ -60,7 +60,12 @@ impl ClientConnection {
                 self.draining = true;
                 self.events.extend(news.then_some(ClientEvent::Draining));
             }
-            Frame::Credit { id, limit } => self.mux.out.raise(id, limit),
+            Frame::Credit { id, limit } => {
+                if id != 0 {
+                    self.known(id)?;
+                }
+                self.mux.out.raise(id, limit);
+            }
             Frame::Response {
                 id,
                 code,

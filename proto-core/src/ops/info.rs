@@ -1,6 +1,6 @@
 //! About the server itself (PROTOCOL.md, "server info").
 
-use super::{Request, op};
+use super::{Request, op, other};
 use crate::fields::{FieldError, FieldReader, FieldWriter};
 
 /// Tell about the server. Answered with [`ServerInfo`].
@@ -11,6 +11,20 @@ impl Request for InfoRequest {
     const OP: u64 = op::SERVER_INFO;
 
     fn fields(&self, _fields: &mut FieldWriter) {}
+}
+
+impl InfoRequest {
+    /// Reads the fields: there are none.
+    ///
+    /// # Errors
+    /// When they are malformed, or one is mandatory.
+    pub fn decode(body: &[u8]) -> Result<Self, FieldError> {
+        let mut fields = FieldReader::new(body);
+        while let Some(field) = fields.next()? {
+            other(&field)?;
+        }
+        Ok(Self)
+    }
 }
 
 /// Counters of the server. Those that it does not know are 0.

@@ -62,8 +62,13 @@ impl ServerConnection {
                 self.mux.out.urgent(&Frame::Pong(token));
             }
             Frame::Goodbye(error) => return Err(CloseReason::Peer(error)),
-            Frame::Drain => self.draining = true,
-            Frame::Credit { id, limit } => self.mux.out.raise(id, limit),
+            Frame::Drain => self.drained = true,
+            Frame::Credit { id, limit } => {
+                if id != 0 {
+                    self.known(id)?;
+                }
+                self.mux.out.raise(id, limit);
+            }
             Frame::Request {
                 id,
                 op,
@@ -122,6 +127,11 @@ impl ServerConnection {
             Some(RemoteError::new(
                 ErrorCode::Unavailable,
                 "the server takes no new requests, it is shutting down",
+            ))
+        } else if self.drained {
+            Some(RemoteError::new(
+                ErrorCode::Unavailable,
+                "the client said that it makes no new requests",
             ))
         } else if self.requests.len().saturating_sub(self.streams) >= limit {
             Some(exhausted("requests are in flight", limit))

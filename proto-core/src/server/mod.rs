@@ -67,6 +67,8 @@ pub struct ServerConnection {
     streams: usize,
     last: u64,
     draining: bool,
+    /// Whether the client said that it makes no new requests.
+    drained: bool,
     pings: u64,
     /// Whether `now` tells anything.
     has_clock: bool,
@@ -85,6 +87,7 @@ impl ServerConnection {
             streams: 0,
             last: 0,
             draining: false,
+            drained: false,
             pings: 0,
             has_clock: false,
         }

@@ -2,6 +2,7 @@
 
 mod apt;
 mod native;
+pub(crate) mod python;
 mod stock;
 pub(crate) mod wasm;
 
