@@ -230,8 +230,11 @@ fn streams_that_end_unread_count_until_their_end_was_sent() {
     let mut pair = Pair::open(client, server);
     let ids = [(); 2].map(|()| pair.stream(StreamKind::ToClient));
     for id in ids {
-        pair.server.send(id, 0, vec![0; 60_000]).unwrap();
-        pair.server.send(id, 1, vec![0; 60_000]).unwrap();
+        // The first fills the window, the second had begun within it, the third waits.
+        for seq in 0..3 {
+            let length = if seq == 0 { 900 } else { 30_000 };
+            pair.server.send(id, seq, vec![0; length]).unwrap();
+        }
         pair.server.end(id, None);
     }
     pair.run();

@@ -4,6 +4,9 @@
 
 use crate::limits::MESSAGE_OVERHEAD;
 
+/// A window's credit is given back in so many steps.
+const STEPS: u64 = 8;
+
 /// The sender's side.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SendCredit {
@@ -116,23 +119,20 @@ impl ReceiveCredit {
         self.missing = self.missing.saturating_sub(missing as u64);
     }
 
-    /// The new limit of a stream to tell the sender, once it is worth a frame: when half of the window can be given back,
-    /// or the message in reassembly is about to stop for want of credit.
+    /// The new limit of a stream to tell the sender, once it is worth a frame: when an eighth of the window can be given
+    /// back, or the message in reassembly is about to stop for want of credit. (With larger steps a sender on a long path
+    /// waits for a good part of its window all the time.)
     pub(crate) fn update(&mut self) -> Option<u64> {
-        self.give(self.half(), u64::MAX)
+        self.give(self.window.div_ceil(STEPS), u64::MAX)
     }
 
     /// The same for the connection, whose window streams share. What unread streams hold of it never comes back, so that
-    /// half of the rest is worth a frame; and others may use what is meant for messages in reassembly, so that it is
+    /// an eighth of the rest is worth a frame; and others may use what is meant for messages in reassembly, so that it is
     /// given once.
     pub(crate) fn shared_update(&mut self) -> Option<u64> {
         let rest = self.due().saturating_sub(self.received).min(self.window);
         let most = self.due().saturating_add(self.missing);
-        self.give(rest.div_ceil(2), most)
-    }
-
-    fn half(&self) -> u64 {
-        self.window.div_ceil(2)
+        self.give(rest.div_ceil(STEPS), most)
     }
 
     /// The limit if there were no messages in reassembly that others wait for.
@@ -143,7 +143,8 @@ impl ReceiveCredit {
     }
 
     fn give(&mut self, worth: u64, most: u64) -> Option<u64> {
-        let ahead = self.received.saturating_add(self.missing.min(self.half()));
+        let half = self.window.div_ceil(2);
+        let ahead = self.received.saturating_add(self.missing.min(half));
         let limit = self.due().max(ahead.min(most));
         let gain = limit.saturating_sub(self.limit);
         // A sender with less than the price of one byte is stuck: windows of a few bytes return their credit sooner.
@@ -174,16 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn credit_returns_in_halves_of_the_window() {
-        let mut credit = ReceiveCredit::new(100);
-        assert!(credit.receive(60));
-        credit.consume(49);
+    fn credit_returns_in_eighths_of_the_window() {
+        let mut credit = ReceiveCredit::new(800);
+        assert!(credit.receive(600));
+        credit.consume(99);
         assert_eq!(credit.update(), None);
         credit.consume(1);
-        assert_eq!(credit.update(), Some(150));
+        assert_eq!(credit.update(), Some(900));
         assert_eq!(credit.update(), None);
-        assert!(credit.receive(90));
-        assert!(!credit.receive(1), "151 bytes are past 150");
+        assert!(credit.receive(300));
+        assert!(!credit.receive(1), "901 bytes are past 900");
     }
 
     #[test]
@@ -294,11 +295,11 @@ mod tests {
     fn a_window_that_shrinks_takes_no_credit_back() {
         let mut credit = ReceiveCredit::new(100);
         credit.set_window(50);
-        assert!(credit.receive(60));
-        credit.consume(60);
-        assert_eq!(credit.update(), None, "110 are not worth telling");
-        assert!(credit.receive(40));
-        credit.consume(40);
+        assert!(credit.receive(50));
+        credit.consume(50);
+        assert_eq!(credit.update(), None, "as much as there is");
+        assert!(credit.receive(50));
+        credit.consume(50);
         assert_eq!(credit.update(), Some(150));
         credit.set_window(200);
         assert_eq!(credit.update(), Some(300));

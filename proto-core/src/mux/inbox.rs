@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug)]
 struct Half {
     credit: ReceiveCredit,
+    /// What had been received at the last [`Inbox::mark`].
+    marked: u64,
     /// The sequence number that came last, or the one before which messages are missing.
     last: Option<Mark>,
     /// Bytes (with overheads) of complete messages that were handed out and not read yet.
@@ -117,6 +119,15 @@ impl Fault {
     }
 }
 
+/// Stream data that has arrived, as it costs credit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrivals {
+    /// On the connection, in all.
+    pub(crate) received: u64,
+    /// On the stream that got most since the last mark.
+    pub(crate) busiest: u64,
+}
+
 /// Everything that is being received on one connection.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -145,6 +156,22 @@ impl Inbox {
             budget: limits.reassembly,
             reserved: 0,
             held: 0,
+        }
+    }
+
+    /// What arrived since [`Inbox::mark`].
+    pub(crate) fn arrivals(&self) -> Arrivals {
+        let since = |half: &Half| half.credit.received().saturating_sub(half.marked);
+        Arrivals {
+            received: self.credit.received(),
+            busiest: self.halves.values().map(since).max().unwrap_or(0),
+        }
+    }
+
+    /// Begins to count what each stream receives.
+    pub(crate) fn mark(&mut self) {
+        for half in self.halves.values_mut() {
+            half.marked = half.credit.received();
         }
     }
 
@@ -238,6 +265,7 @@ impl Inbox {
             id,
             Half {
                 credit: ReceiveCredit::growing(self.first.1, self.stream_window),
+                marked: 0,
                 last: None,
                 unread: 0,
                 partial: None,

@@ -179,6 +179,7 @@ impl Mux {
 
     /// Sends a ping that measures the path.
     pub(crate) fn measure(&mut self, now: Time) {
+        self.inbox.mark();
         let token = self.pace.probe(now, self.inbox.received());
         self.out.urgent(&Frame::Ping(token));
     }
@@ -192,8 +193,7 @@ impl Mux {
 
     /// Takes the answer to a ping that measured.
     pub(crate) fn measured(&mut self, now: Time, token: [u8; 8]) {
-        let received = self.inbox.received();
-        if let Some(window) = self.pace.pong(now, token, received) {
+        if let Some(window) = self.pace.pong(now, token, || self.inbox.arrivals()) {
             self.inbox.set_window(window);
             self.connection_credit();
         }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! window = rate * (base + slack)
-//! rate     bytes of stream data that came while a ping was on its way, by that time
+//! rate     bytes of stream data that came while a ping was on its way, by that time; a stream has a part of the
+//!          window, and the busiest one counts as if all others had come as far with theirs
 //! base     the shortest round trip seen lately
 //! slack    how long data may wait on the path: as long as the base, but 10 ms at least and 50 ms at most
 //! ```
@@ -16,6 +17,7 @@
 
 use core::time::Duration;
 
+use super::inbox::Arrivals;
 use crate::{
     Time,
     limits::{Limits, MIN_CONNECTION_WINDOW},
@@ -54,6 +56,8 @@ pub(crate) struct Pace {
     window: usize,
     least: usize,
     most: usize,
+    /// The hello's window of the connection, and of a stream.
+    first: (usize, usize),
     base: Option<Base>,
     probe: Option<Probe>,
     counter: u64,
@@ -70,6 +74,7 @@ impl Pace {
             window,
             least: MIN_CONNECTION_WINDOW.min(window),
             most: limits.max_connection_window.max(window),
+            first: (window, limits.stream_window),
             base: None,
             probe: None,
             counter: 0,
@@ -97,13 +102,22 @@ impl Pace {
     }
 
     /// Takes a pong; the window now, when it is another one.
-    pub(crate) fn pong(&mut self, now: Time, token: [u8; 8], received: u64) -> Option<usize> {
+    pub(crate) fn pong(
+        &mut self,
+        now: Time,
+        token: [u8; 8],
+        arrivals: impl FnOnce() -> Arrivals,
+    ) -> Option<usize> {
         let probe = self.probe.filter(|probe| probe.token == token)?;
         self.probe = None;
-        self.seen = received;
+        let arrivals = arrivals();
+        self.seen = arrivals.received;
         let round_trip = now.saturating_since(probe.at);
         let before = self.window;
-        self.sample(now, round_trip, received.saturating_sub(probe.received));
+        let all = arrivals.received.saturating_sub(probe.received);
+        let (connection, stream) = self.first;
+        let busiest = arrivals.busiest.saturating_mul(connection as u64) / stream.max(1) as u64;
+        self.sample(now, round_trip, all.max(busiest));
         (self.window != before).then_some(self.window)
     }
 
@@ -170,6 +184,14 @@ fn slack(base: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    /// Many streams, none of which is busy.
+    fn arrivals(received: u64) -> Arrivals {
+        Arrivals {
+            received,
+            busiest: 0,
+        }
+    }
+
     /// A path that carries so many bytes a second, with a base round trip; everything beyond waits.
     struct Path {
         rate: u64,
@@ -197,14 +219,16 @@ mod tests {
             let token = pace.probe(self.now, self.received);
             self.now = self.now.saturating_add(round_trip);
             self.received += bytes;
-            pace.pong(self.now, token, self.received);
+            let received = self.received;
+            pace.pong(self.now, token, || arrivals(received));
             round_trip
         }
 
         fn idle(&mut self, pace: &mut Pace) {
             let token = pace.probe(self.now, self.received);
             self.now = self.now.saturating_add(self.base);
-            pace.pong(self.now, token, self.received);
+            let received = self.received;
+            pace.pong(self.now, token, || arrivals(received));
         }
     }
 
@@ -269,7 +293,10 @@ mod tests {
         let mut pace = Pace::new(&Limits::default());
         for round in 0..10u64 {
             let token = pace.probe(Time::ZERO, round << 20);
-            assert_eq!(pace.pong(Time::ZERO, token, (round + 1) << 20), None);
+            assert_eq!(
+                pace.pong(Time::ZERO, token, || arrivals((round + 1) << 20)),
+                None
+            );
         }
         assert_eq!(pace.window, Limits::default().connection_window);
     }
@@ -281,17 +308,41 @@ mod tests {
         for round in 0..100u64 {
             let token = pace.probe(now, round * 1_000);
             now = now.saturating_add(Duration::from_millis(1));
-            assert_eq!(pace.pong(now, token, (round + 1) * 1_000), None);
+            assert_eq!(
+                pace.pong(now, token, || arrivals((round + 1) * 1_000)),
+                None
+            );
         }
+    }
+
+    #[test]
+    fn one_stream_that_uses_up_its_part_is_enough_to_grow() {
+        let limits = Limits::default();
+        let mut pace = Pace::new(&limits);
+        let part = limits.stream_window as u64;
+        let token = pace.probe(Time::ZERO, 0);
+        let now = Time::from_millis(100);
+        let window = pace.pong(now, token, || Arrivals {
+            received: part,
+            busiest: part,
+        });
+        assert_eq!(
+            window,
+            Some(limits.connection_window * 3 / 2),
+            "base and slack"
+        );
     }
 
     #[test]
     fn other_pongs_are_not_taken() {
         let mut pace = Pace::new(&Limits::default());
         let token = pace.probe(Time::ZERO, 0);
-        assert_eq!(pace.pong(Time::from_millis(1), [1; 8], 1 << 20), None);
+        assert_eq!(
+            pace.pong(Time::from_millis(1), [1; 8], || arrivals(1 << 20)),
+            None
+        );
         assert!(!pace.wants_probe(1 << 30));
-        let window = pace.pong(Time::from_millis(1), token, 1 << 20);
+        let window = pace.pong(Time::from_millis(1), token, || arrivals(1 << 20));
         assert!(window.is_some_and(|window| window > Limits::default().connection_window));
         assert!(pace.wants_probe(1 << 30));
     }
