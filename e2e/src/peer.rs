@@ -19,6 +19,11 @@ use selium_remote_client_protocol::{
 
 use crate::{Server, soon};
 
+/// The bytes of a client's envelope in front of its hello, and where among them the hello's length stands
+/// (PROTOCOL.md, "The envelope": frozen).
+const ENVELOPE_HEAD: usize = 16;
+const ENVELOPE_LENGTH: core::ops::Range<usize> = 12..14;
+
 /// A connection with its one stream, on which nothing was sent yet.
 #[derive(Debug)]
 pub struct Wire {
@@ -26,7 +31,7 @@ pub struct Wire {
     pub connection: Connection,
     send: SendStream,
     recv: RecvStream,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 impl Wire {
@@ -43,7 +48,8 @@ impl Wire {
         Self::open_with(server, transport).await
     }
 
-    async fn open_with(server: &Server, transport: TransportConfig) -> Self {
+    /// Connects with a transport of its own, for instance one that keeps the connection alive.
+    pub async fn open_with(server: &Server, transport: TransportConfig) -> Self {
         let tls = selium_remote_certs::client_config(server.certs()).expect("certificates");
         let crypto = QuicClientConfig::try_from(tls).expect("TLS for QUIC");
         let mut config = ClientConfig::new(Arc::new(crypto));
@@ -63,7 +69,7 @@ impl Wire {
             connection,
             send,
             recv,
-            _endpoint: endpoint,
+            endpoint,
         }
     }
 
@@ -82,8 +88,13 @@ impl Wire {
 
     /// Says hello and reads the server's.
     pub async fn greet(self) -> (Self, ServerHello) {
+        self.greet_as(&hello()).await
+    }
+
+    /// Sends this hello and reads the server's.
+    pub async fn greet_as(self, hello: &[u8]) -> (Self, ServerHello) {
         let mut wire = self;
-        wire.write(&hello()).await;
+        wire.write(hello).await;
         let mut seen = Vec::new();
         loop {
             match ServerEnvelope::decode(&seen) {
@@ -109,10 +120,46 @@ impl Wire {
         let _ = soon("room to write", self.send.write_all(bytes)).await;
     }
 
+    /// The two halves of the stream, for what writes and reads at the same time.
+    pub fn halves(&mut self) -> (&mut SendStream, &mut RecvStream) {
+        (&mut self.send, &mut self.recv)
+    }
+
+    /// What a client says first, with a hello that `change` has changed.
+    #[must_use]
+    pub fn hello_with(change: impl FnOnce(&mut ClientHello)) -> Vec<u8> {
+        let envelope = hello();
+        let (head, body) = envelope.split_at(ENVELOPE_HEAD);
+        let mut hello = ClientHello::decode(body).expect("our own hello");
+        change(&mut hello);
+        let body = hello.encode();
+        let mut envelope = head.to_vec();
+        let length = u16::try_from(body.len()).expect("a short hello");
+        envelope[ENVELOPE_LENGTH].copy_from_slice(&length.to_be_bytes());
+        envelope.extend(body);
+        envelope
+    }
+
     /// Ends our half of the stream.
     pub fn finish(&mut self) {
         // Fails only when the server has stopped it.
         let _ = self.send.finish();
+    }
+
+    /// Closes the connection at once, and waits until the server was told.
+    pub async fn cut(self) {
+        Self::cut_all([self]).await;
+    }
+
+    /// Closes these connections at once, and waits until the server was told.
+    pub async fn cut_all(wires: impl IntoIterator<Item = Self>) {
+        let wires: Vec<Self> = wires.into_iter().collect();
+        for wire in &wires {
+            wire.connection.close(0u32.into(), b"");
+        }
+        for wire in &wires {
+            soon("the close is sent", wire.endpoint.wait_idle()).await;
+        }
     }
 
     /// The next bytes; `None` at the end, whichever way the stream or the connection ended.

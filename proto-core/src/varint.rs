@@ -11,6 +11,7 @@ pub const MAX_LEN: usize = 8;
 
 /// The number of bytes that `value` takes in its shortest form. Values past [`MAX`] count as [`MAX`].
 #[must_use]
+#[inline]
 pub const fn len(value: u64) -> usize {
     match value {
         0..=0x3f => 1,
@@ -20,32 +21,45 @@ pub const fn len(value: u64) -> usize {
     }
 }
 
+/// The shortest form of `value`: so many of the bytes.
+#[inline]
+pub(crate) const fn encode(value: u64) -> ([u8; MAX_LEN], usize) {
+    let value = if value > MAX { MAX } else { value };
+    let len = len(value);
+    let tag = (len.trailing_zeros() as u64) << 62;
+    // Moved to the top, where the tag's two bits are free.
+    let shifted = value << (u64::BITS - 8 * len as u32);
+    ((shifted | tag).to_be_bytes(), len)
+}
+
 /// Appends `value` in its shortest form. Values past [`MAX`] are written as [`MAX`]: callers check ids and lengths
 /// where they are made, and the receiver refuses both at that size.
+#[inline]
 pub fn put(out: &mut impl bytes::BufMut, value: u64) {
-    let value = value.min(MAX);
-    match len(value) {
-        1 => out.put_u8(value as u8),
-        2 => out.put_u16(0x4000 | value as u16),
-        4 => out.put_u32(0x8000_0000 | value as u32),
-        _ => out.put_u64(0xc000_0000_0000_0000 | value),
-    }
+    let (bytes, len) = encode(value);
+    out.put_slice(bytes.get(..len).unwrap_or_default());
 }
 
 /// Reads one integer from the start of `input` and returns it with the number of bytes read, or `None` while `input`
 /// is too short. Longer forms than needed are accepted, as in QUIC.
 #[must_use]
+#[inline]
 pub fn get(input: &[u8]) -> Option<(u64, usize)> {
-    let first = *input.first()?;
-    let len = 1usize << (first >> 6);
-    let bytes = input.get(..len)?;
-    let value = bytes
-        .iter()
-        .skip(1)
-        .fold(u64::from(first & 0x3f), |value, byte| {
-            (value << 8) | u64::from(*byte)
-        });
-    Some((value, len))
+    let (first, rest) = input.split_first()?;
+    let top = u64::from(first & 0x3f);
+    match (first >> 6, rest) {
+        (0, _) => Some((top, 1)),
+        (1, [a, ..]) => Some((top << 8 | u64::from(*a), 2)),
+        (2, [a, b, c, ..]) => {
+            let value = u32::from_be_bytes([first & 0x3f, *a, *b, *c]);
+            Some((u64::from(value), 4))
+        }
+        (3, [a, b, c, d, e, f, g, ..]) => {
+            let value = u64::from_be_bytes([first & 0x3f, *a, *b, *c, *d, *e, *f, *g]);
+            Some((value, 8))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::Pair;
 use selium_remote_client_protocol::{
-    ErrorCode, Limits, Payload, SendError, Time,
+    CloseReason, ErrorCode, Limits, Payload, SendError, Time,
     client::{ClientEvent, RequestError, RequestOptions, StreamKind},
     frame::Frame,
     limits::MAX_CHUNK,
@@ -174,4 +174,88 @@ fn many_small_pieces_cost_little() {
     assert_eq!(payload.to_vec(), vec![7; 50_000]);
     let pieces = payload.pieces().count();
     assert!(pieces <= 1 + 2 * 50_000 / COPY_BELOW, "{pieces} pieces");
+}
+
+#[test]
+fn what_is_kept_of_a_read_does_not_keep_the_read() {
+    let mut pair = Pair::open(Limits::default(), Limits::default());
+    let stream = pair.stream(StreamKind::ToServer);
+    // A byte of a request, a byte of a message, and a whole short message, each in a read of 64 KiB.
+    let frames = [
+        Frame::Request {
+            id: stream.get() + 1,
+            op: 1,
+            total: 2,
+            chunk: Bytes::from_static(b"a").into(),
+        },
+        Frame::Data {
+            id: stream.get(),
+            seq: 0,
+            total: 9,
+            chunk: Bytes::from_static(b"short one").into(),
+        },
+        Frame::Data {
+            id: stream.get(),
+            seq: 1,
+            total: 2,
+            chunk: Bytes::from_static(b"b").into(),
+        },
+    ];
+    let reads: Vec<Bytes> = frames
+        .iter()
+        .map(|frame| {
+            let mut read = frame.to_bytes().to_vec();
+            // An unknown optional kind fills the rest.
+            let rest = 16_000u16.to_be_bytes();
+            read.extend([0x40 | rest[0], rest[1], 0x90, 0]);
+            read.resize(read.len() + 15_998, 0);
+            Bytes::from(read)
+        })
+        .collect();
+    for read in &reads {
+        pair.server.handle_input(Time::ZERO, read.clone());
+    }
+    pair.collect();
+    pair.assert_open();
+    assert_eq!(pair.server.reassembling(), 2);
+    assert_eq!(pair.server_events.len(), 1, "the short message");
+    for read in &reads {
+        assert!(read.is_unique(), "it is kept");
+    }
+}
+
+#[test]
+fn answers_that_are_not_read_are_not_kept_for_a_closed_connection() {
+    let limits = Limits::with(|limits| limits.control_queue = 10_000);
+    let mut pair = Pair::open(Limits::default(), limits);
+    for _ in 0..2_000 {
+        let ping = Frame::Ping([0; 8]).to_bytes();
+        pair.server.handle_input(Time::ZERO, ping);
+    }
+    assert!(pair.server.is_closed());
+    assert!(pair.server.held() < 200, "{}", pair.server.held());
+    pair.run();
+    assert!(matches!(
+        pair.client_events.last(),
+        Some(ClientEvent::Closed(CloseReason::Peer(error))) if error.code == ErrorCode::ResourceExhausted
+    ));
+}
+
+#[test]
+fn streams_keep_to_the_connections_queue_when_they_open_one_by_one() {
+    let server = Limits::with(|limits| {
+        limits.connection_queue = 200_000;
+        limits.max_streams = 100;
+    });
+    let mut pair = Pair::open(Limits::default(), server);
+    for _ in 0..40 {
+        let id = pair.stream(StreamKind::ToClient);
+        let mut seq = 0;
+        while pair.server.send(id, seq, vec![0; 1_000]).is_ok() {
+            seq += 1;
+        }
+        assert!(seq > 0);
+    }
+    let held = pair.server.held();
+    assert!(held < 200_000 + 64 * 1024 + 40 * 6_000, "{held}");
 }

@@ -11,6 +11,11 @@ pub struct Config {
     pub limits: Limits,
     /// Open connections. Past it a new client is refused with "resource exhausted".
     pub max_connections: usize,
+    /// Connections beyond that which may wait for their refusal. Past it a connection is dropped without a word.
+    pub max_refused: usize,
+    /// Bytes of answers and other control frames that may wait on all connections together. Past it the connection on
+    /// which most wait is closed.
+    pub all_control_bytes: usize,
     /// Bytes that all connections' streams may queue together. Each connection gets an equal share, but at least 64 KiB.
     pub all_queues_bytes: usize,
     /// Bytes of incomplete requests that all connections may hold together. Past it the connection that passes it ends.
@@ -55,6 +60,8 @@ impl Default for Config {
             // A window that grew would be owed to each of a thousand clients: on this side it only shrinks.
             limits: Limits::with(|limits| limits.max_connection_window = limits.connection_window),
             max_connections: 1_024,
+            max_refused: 256,
+            all_control_bytes: 64 * 1024 * 1024,
             all_queues_bytes: 64 * 1024 * 1024,
             all_reassembly_bytes: 64 * 1024 * 1024,
             max_processes: 1_024,

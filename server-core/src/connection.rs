@@ -19,6 +19,31 @@ pub(crate) struct Follower {
     pub(crate) until: Option<u64>,
 }
 
+/// Bytes that are bounded over all connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    /// Answers and other control frames that wait to be sent.
+    pub(crate) control: usize,
+    /// Requests that have arrived and are not complete.
+    pub(crate) reassembling: usize,
+}
+
+impl Counted {
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            control: self.control.saturating_add(other.control),
+            reassembling: self.reassembling.saturating_add(other.reassembling),
+        }
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self {
+            control: self.control.saturating_sub(other.control),
+            reassembling: self.reassembling.saturating_sub(other.reassembling),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) core: ServerConnection,
@@ -26,6 +51,8 @@ pub(crate) struct Connection {
     pub(crate) peer: String,
     /// The client's session, once its hello came.
     pub(crate) session: [u8; 16],
+    /// What of it is counted in the server's totals.
+    pub(crate) counted: Counted,
     pub(crate) followers: BTreeMap<RequestId, Follower>,
     /// When the hello has to be there.
     pub(crate) hello_by: Time,
@@ -37,6 +64,7 @@ impl Connection {
             core: ServerConnection::new(limits),
             peer: peer.to_owned(),
             session: [0; 16],
+            counted: Counted::default(),
             followers: BTreeMap::new(),
             hello_by,
         }

@@ -116,4 +116,9 @@ pub enum StopFailure {
 pub trait Host {
     /// Begins `call`; what comes of it goes to [`crate::Server::handle_host`], later and never from within.
     fn begin(&mut self, call: HostCall);
+
+    /// What came at once of the call that was just begun: it could not be.
+    fn refused(&mut self) -> Option<Completion> {
+        None
+    }
 }

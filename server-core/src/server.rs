@@ -12,7 +12,7 @@ use selium_remote_client_protocol::{
 
 use crate::{
     Config,
-    connection::{Connection, ConnectionId},
+    connection::{Connection, ConnectionId, Counted},
     follow::LOOKS_IN_A_ROW,
     host::{Completion, Host, HostCall, LogId, OpId},
     hub::Entry,
@@ -75,8 +75,8 @@ pub struct Server {
     pub(crate) quiet: QuietLogs,
     pub(crate) last_log: u64,
     pub(crate) ring_bytes: usize,
-    /// Bytes of incomplete requests on all connections.
-    reassembling: usize,
+    /// What all connections hold.
+    total: Counted,
     pub(crate) counters: HostCounters,
     pub(crate) starts: StartQueue<Start>,
     pub(crate) starting: BTreeMap<OpId, Start>,
@@ -103,7 +103,7 @@ impl Server {
             quiet: QuietLogs::default(),
             last_log: 0,
             ring_bytes: 0,
-            reassembling: 0,
+            total: Counted::default(),
             counters: HostCounters::default(),
             starts: StartQueue::new(config.max_starts, config.max_waiting_starts),
             starting: BTreeMap::new(),
@@ -115,6 +115,17 @@ impl Server {
             draining: false,
             config,
         }
+    }
+
+    /// Whether there is no room even for connections that are to be refused: drop new ones then.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Config {
+            max_connections,
+            max_refused,
+            ..
+        } = self.config;
+        self.connections.len() >= max_connections.saturating_add(max_refused)
     }
 
     /// Takes a new connection from `peer` (its address).
@@ -134,23 +145,14 @@ impl Server {
         let mut pinged = false;
         if let Some(connection) = self.connections.get_mut(&id) {
             let pings = connection.core.pings();
-            let before = connection.core.reassembling();
             connection.core.handle_input(now, bytes);
             pinged = connection.core.pings() != pings;
-            let after = connection.core.reassembling();
-            self.reassembling = self
-                .reassembling
-                .saturating_sub(before)
-                .saturating_add(after);
-            if after > before && self.reassembling > self.config.all_reassembly_bytes {
-                connection.core.close(RemoteError::new(
-                    ErrorCode::ResourceExhausted,
-                    "too many requests are incomplete on all connections together",
-                ));
-            }
         }
+        self.bound_reassembly(id);
         self.events(id);
         self.look_again(id, pinged);
+        self.count(id);
+        self.shed();
     }
 
     /// The client sends nothing more. What is left to say to it can still be transmitted; then the driver calls
@@ -167,8 +169,7 @@ impl Server {
     pub fn forget_connection(&mut self, now: Time, id: ConnectionId) {
         self.handle_eof(now, id);
         if let Some(connection) = self.connections.remove(&id) {
-            let held = connection.core.reassembling();
-            self.reassembling = self.reassembling.saturating_sub(held);
+            self.total = self.total.without(connection.counted);
         }
         self.ready.remove(&id);
     }
@@ -257,6 +258,7 @@ impl Server {
     #[must_use]
     pub fn poll_transmit(&mut self, id: ConnectionId, max: usize) -> Option<Transmit> {
         let transmit = self.connections.get_mut(&id)?.core.poll_transmit(max);
+        self.count(id);
         // A write makes room for what followers wait to send.
         self.drain_events(id);
         transmit
@@ -272,6 +274,9 @@ impl Server {
     pub fn run_host(&mut self, host: &mut impl Host) {
         while let Some(call) = self.poll_host() {
             host.begin(call);
+            if let Some(completion) = host.refused() {
+                self.handle_host(self.now, completion);
+            }
         }
     }
 
@@ -425,7 +430,62 @@ impl Server {
         let (id, request) = waiter;
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.core.respond(request, result);
+            self.count(id);
             self.ready.insert(id);
+        }
+    }
+
+    /// Counts what a connection holds now.
+    fn count(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let before = core::mem::replace(
+                &mut connection.counted,
+                Counted {
+                    control: connection.core.queued(),
+                    reassembling: connection.core.reassembling(),
+                },
+            );
+            self.total = self.total.without(before).with(connection.counted);
+        }
+    }
+
+    /// Ends a connection that passes the limit on incomplete requests.
+    fn bound_reassembly(&mut self, id: ConnectionId) {
+        let before = self.total.reassembling;
+        self.count(id);
+        let after = self.total.reassembling;
+        if after <= before || after <= self.config.all_reassembly_bytes {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.core.close(RemoteError::new(
+                ErrorCode::ResourceExhausted,
+                "too many requests are incomplete on all connections together",
+            ));
+        }
+        self.count(id);
+    }
+
+    /// Closes connections on which most answers wait, until the others' fit.
+    fn shed(&mut self) {
+        while self.total.control > self.config.all_control_bytes {
+            let most = self
+                .connections
+                .iter()
+                .filter(|(_, connection)| !connection.core.is_closed())
+                .max_by_key(|(_, connection)| connection.counted.control)
+                .map(|(id, _)| *id);
+            let Some(id) = most else {
+                return;
+            };
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.core.give_up(RemoteError::new(
+                    ErrorCode::ResourceExhausted,
+                    "too many answers wait on all connections together, most of them here",
+                ));
+            }
+            self.count(id);
+            self.events(id);
         }
     }
 }

@@ -1341,3 +1341,48 @@ fn a_draining_server_refuses_new_clients() {
     ));
     assert!(world.peers[a].closed.is_none());
 }
+
+#[test]
+fn unread_answers_are_bounded_over_all_connections() {
+    let mut world = World::new(Config {
+        all_control_bytes: 300_000,
+        ..Config::default()
+    });
+    let honest = world.connect();
+    let deaf = [(); 4].map(|()| world.connect());
+    let pings = Frame::Ping([0; 8]).to_bytes().repeat(10_000);
+    for at in deaf {
+        let id = world.peers[at].connection;
+        // Nobody transmits, so that the answers wait.
+        world
+            .server
+            .handle_input(world.now, id, pings.clone().into());
+    }
+    let closed = deaf
+        .iter()
+        .filter(|at| world.server.is_closed(world.peers[**at].connection))
+        .count();
+    let over = deaf.map(|at| world.peers[at].connection);
+    world.run();
+    let told = deaf
+        .iter()
+        .filter(|at| world.peers[**at].closed.is_some())
+        .count();
+    assert_eq!((closed, told), (0, 2), "of {over:?}: two fit");
+    assert!(world.peers[honest].closed.is_none());
+    world.started(honest, "web");
+}
+
+#[test]
+fn connections_that_are_to_be_refused_are_bounded_too() {
+    let mut world = World::new(Config {
+        max_connections: 2,
+        max_refused: 3,
+        ..Config::default()
+    });
+    for at in 0..5 {
+        assert!(!world.server.is_full(), "{at}");
+        world.server.open(world.now, "127.0.0.1:1");
+    }
+    assert!(world.server.is_full());
+}

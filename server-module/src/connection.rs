@@ -82,7 +82,15 @@ pub(crate) fn serve(module: &Rc<Module>, accepted: Accepted) {
         writer,
         remote_addr,
     } = accepted;
-    let id = module.with(|server| server.open(module.clock.now(), &remote_addr));
+    let opened = module.with(|server| {
+        let room = !server.is_full();
+        room.then(|| server.open(module.clock.now(), &remote_addr))
+    });
+    let Some(id) = opened else {
+        // Both handles are freed, and with them the connection.
+        tracing::warn!(peer = %remote_addr, "too many connections; one was dropped");
+        return;
+    };
     let control = Rc::new(Control::default());
     module
         .connections

@@ -59,7 +59,7 @@ impl Module {
             orphans: orphan::in_flight() as u64,
         });
         let result = work(&mut server);
-        server.run_host(&mut Runtime { module: self });
+        server.run_host(&mut Runtime::new(self));
         let connections = self.connections.borrow();
         while let Some(id) = server.poll_ready() {
             if let Some(connection) = connections.get(&id) {

@@ -17,11 +17,41 @@ use crate::{
 /// The runtime, on behalf of one module.
 pub(crate) struct Runtime<'a> {
     pub(crate) module: &'a Rc<Module>,
+    /// What comes of a call that could not be begun.
+    refused: Option<Completion>,
+}
+
+impl<'a> Runtime<'a> {
+    pub(crate) fn new(module: &'a Rc<Module>) -> Self {
+        Self {
+            module,
+            refused: None,
+        }
+    }
+}
+
+/// What is to be said of a call for which there is no task.
+fn not_begun(call: &HostCall) -> Option<Completion> {
+    const WORDS: &str = "the server has too many tasks";
+    match *call {
+        HostCall::Start { op, .. } => Some(Completion::Started {
+            op,
+            result: Err(WORDS.to_owned()),
+        }),
+        HostCall::Stop { op, .. } => Some(Completion::Stopped {
+            op,
+            result: Err(StopFailure::Failed(WORDS.to_owned())),
+        }),
+        HostCall::OpenLog { log, .. } => Some(Completion::LogMissing { log }),
+        HostCall::CloseLog { log } => Some(Completion::LogEnded { log }),
+        HostCall::NudgeLog { .. } => None,
+    }
 }
 
 impl Host for Runtime<'_> {
     fn begin(&mut self, call: HostCall) {
         let module = Rc::clone(self.module);
+        let not_begun = not_begun(&call);
         let spawned = match call {
             HostCall::Start { op, spec } => executor::spawn(start(module, op, spec)),
             HostCall::Stop { op, process } => executor::spawn(stop(module, op, process)),
@@ -61,8 +91,13 @@ impl Host for Runtime<'_> {
         };
         if spawned.is_err() {
             // The number of tasks is bounded by the server's own limits; this cannot happen while they are lower.
-            tracing::error!("too many tasks; a host operation was not begun and will not complete");
+            tracing::error!("too many tasks; a host operation was not begun");
+            self.refused = not_begun;
         }
+    }
+
+    fn refused(&mut self) -> Option<Completion> {
+        self.refused.take()
     }
 }
 

@@ -447,17 +447,18 @@ impl ClientConnection {
     fn check_queue(&mut self) {
         if self.mux.overflows() {
             let limit = self.mux.limits.control_queue;
-            self.closed(CloseReason::Local(
-                RemoteError::new(
-                    ErrorCode::ResourceExhausted,
-                    "the server does not read what it is sent",
-                )
-                .with_limit(limit as u64),
-            ));
+            let message = "the server does not read what it is sent";
+            let error = RemoteError::new(ErrorCode::ResourceExhausted, message);
+            self.over(CloseReason::Local(error.with_limit(limit as u64)), true);
         }
     }
 
     fn closed(&mut self, reason: CloseReason) {
+        let unread = matches!(reason, CloseReason::Peer(_));
+        self.over(reason, unread);
+    }
+
+    fn over(&mut self, reason: CloseReason, unread: bool) {
         if self.is_closed() {
             return;
         }
@@ -467,7 +468,8 @@ impl ClientConnection {
         self.deadlines.clear();
         self.streams = 0;
         self.opening = None;
-        self.mux.close(goodbye(&reason).filter(|_| greeted));
+        let goodbye = goodbye(&reason).filter(|_| greeted);
+        self.mux.close(goodbye, unread);
         self.events.push_back(ClientEvent::Closed(reason));
     }
 }

@@ -41,95 +41,115 @@ impl FrameReader {
     /// When the input is no frame; the reader is of no use afterwards.
     #[allow(clippy::should_implement_trait)] // It returns `Result<Option<_>>`, which `?` reads better than an iterator.
     pub fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        let mut head = [0u8; MAX_HEAD];
-        let head = peek(&self.input, &mut head);
         let at = self.at;
         let fail = |kind| FrameError { at, kind };
-        let Some((len, len_len)) = varint::get(head) else {
+        let mut copy = [0u8; MAX_HEAD];
+        let mut head = Head {
+            bytes: start(&self.input, &mut copy),
+            used: 0,
+        };
+        let Some(len) = head.varint() else {
             return Ok(None);
         };
         if len > MAX_FRAME as u64 {
             return Err(fail(FrameErrorKind::TooLong(len)));
         }
-        let total = len_len + len as usize;
+        let len = len as usize;
+        let total = head.used + len;
         if self.input.len() < total {
             return Ok(None);
         }
-        let head = head.get(len_len..head.len().min(total)).unwrap_or_default();
-        let mut head = Head {
-            bytes: head,
-            used: len_len,
-        };
+        head.end_after(len);
         let too_short = fail(FrameErrorKind::TooShort);
         let kind = head.byte().ok_or(too_short)?;
         let id = head.varint().ok_or(too_short)?;
-        let frame = self.decode(kind, id, head, total).map_err(fail)?;
-        self.at = self.at.saturating_add(total as u64);
-        Ok(Some(frame))
-    }
-
-    /// Takes a whole frame of `total` bytes off the input.
-    fn decode(
-        &mut self,
-        kind: u8,
-        id: u64,
-        mut head: Head<'_>,
-        total: usize,
-    ) -> Result<Frame, FrameErrorKind> {
-        let body = FrameErrorKind::Body(kind);
         let needs_request = (kind::REQUEST..kind::OPTIONAL).contains(&kind);
         let needs_connection = kind < kind::CREDIT;
         if (needs_request && id == 0) || (needs_connection && id != 0) {
-            return Err(FrameErrorKind::Id(kind));
+            return Err(fail(FrameErrorKind::Id(kind)));
         }
-        let starts_message = matches!(kind, kind::REQUEST | kind::RESPONSE | kind::DATA);
-        let (first, second) = if starts_message {
-            (head.varint().ok_or(body)?, head.varint().ok_or(body)?)
-        } else {
-            (0, 0)
-        };
-        let mut content = self.input.split_to(total);
-        let _ = content.split_to(head.used);
-        if starts_message {
-            let fits = content.len() as u64 <= second
-                && content.len() <= MAX_CHUNK
-                && (!content.is_empty() || second == 0);
-            if !fits {
-                return Err(FrameErrorKind::Chunk(content.len()));
+        let frame = match kind {
+            kind::REQUEST | kind::RESPONSE | kind::DATA => {
+                let body = fail(FrameErrorKind::Body(kind));
+                let first = head.varint().ok_or(body)?;
+                let whole = head.varint().ok_or(body)?;
+                let content = self.content(head.used, total);
+                starting(kind, id, first, whole, content)
             }
-        }
-        Ok(match kind {
-            kind::REQUEST => Frame::Request {
-                id,
-                op: first,
-                total: second,
-                chunk: content,
-            },
-            kind::RESPONSE => Frame::Response {
-                id,
-                code: first,
-                total: second,
-                chunk: content,
-            },
-            kind::DATA => Frame::Data {
-                id,
-                seq: first,
-                total: second,
-                chunk: content,
-            },
             kind::MORE | kind::DATA_MORE => {
-                if content.is_empty() || content.len() > MAX_CHUNK {
-                    return Err(FrameErrorKind::Chunk(content.len()));
-                }
-                if kind == kind::MORE {
-                    Frame::More { id, chunk: content }
-                } else {
-                    Frame::DataMore { id, chunk: content }
-                }
+                let content = self.content(head.used, total);
+                continuing(kind, id, content)
             }
-            _ => return small(kind, id, &content.into_bytes()),
-        })
+            // Its body in place, when it lies in one piece as it nearly always does.
+            _ => match self.input.front().get(head.used..total) {
+                Some(body) => {
+                    let frame = small(kind, id, body);
+                    self.input.advance(total);
+                    frame
+                }
+                None => small(kind, id, &self.content(head.used, total).into_bytes()),
+            },
+        };
+        self.at = at.saturating_add(total as u64);
+        frame.map(Some).map_err(fail)
     }
+
+    /// Takes a frame of `total` bytes off the input, without the `used` first ones.
+    #[inline]
+    fn content(&mut self, used: usize, total: usize) -> Payload {
+        self.input.advance(used);
+        self.input.split_to(total - used)
+    }
+}
+
+/// A frame that starts a message of `total` bytes.
+#[inline]
+fn starting(
+    kind: u8,
+    id: u64,
+    first: u64,
+    total: u64,
+    chunk: Payload,
+) -> Result<Frame, FrameErrorKind> {
+    let fits = chunk.len() as u64 <= total
+        && chunk.len() <= MAX_CHUNK
+        && (!chunk.is_empty() || total == 0);
+    if !fits {
+        return Err(FrameErrorKind::Chunk(chunk.len()));
+    }
+    Ok(match kind {
+        kind::REQUEST => Frame::Request {
+            id,
+            op: first,
+            total,
+            chunk,
+        },
+        kind::RESPONSE => Frame::Response {
+            id,
+            code: first,
+            total,
+            chunk,
+        },
+        _ => Frame::Data {
+            id,
+            seq: first,
+            total,
+            chunk,
+        },
+    })
+}
+
+/// A frame that goes on with a message.
+#[inline]
+fn continuing(kind: u8, id: u64, chunk: Payload) -> Result<Frame, FrameErrorKind> {
+    if chunk.is_empty() || chunk.len() > MAX_CHUNK {
+        return Err(FrameErrorKind::Chunk(chunk.len()));
+    }
+    Ok(if kind == kind::MORE {
+        Frame::More { id, chunk }
+    } else {
+        Frame::DataMore { id, chunk }
+    })
 }
 
 /// The frames whose bodies are short.
@@ -181,20 +201,26 @@ fn error(head: &mut Head<'_>) -> Option<RemoteError> {
     RemoteError::decode(code, head.bytes).ok()
 }
 
-/// Copies the first bytes of `input`, as many as there are and fit.
-fn peek<'a>(input: &Payload, into: &'a mut [u8; MAX_HEAD]) -> &'a [u8] {
+/// The first bytes of `input`, enough for every frame's head if there are so many: where they are when they lie in one
+/// piece, else copied.
+fn start<'a>(input: &'a Payload, copy: &'a mut [u8; MAX_HEAD]) -> &'a [u8] {
+    let front = input.front();
+    if front.len() >= MAX_HEAD || front.len() == input.len() {
+        return front;
+    }
     let mut filled = 0;
     for piece in input.pieces() {
-        let Some(free) = into.get_mut(filled..).filter(|free| !free.is_empty()) else {
-            break;
-        };
+        let free = copy.get_mut(filled..).unwrap_or_default();
         let len = free.len().min(piece.len());
         if let (Some(to), Some(from)) = (free.get_mut(..len), piece.get(..len)) {
             to.copy_from_slice(from);
         }
         filled += len;
+        if filled == MAX_HEAD {
+            break;
+        }
     }
-    into.get(..filled).unwrap_or_default()
+    copy.get(..filled).unwrap_or_default()
 }
 
 /// A cursor over the start of a frame.
@@ -204,6 +230,13 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
+    /// Ends it `len` bytes from here, where its frame ends.
+    #[inline]
+    fn end_after(&mut self, len: usize) {
+        self.bytes = self.bytes.get(..len).unwrap_or(self.bytes);
+    }
+
+    #[inline]
     fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.bytes.split_first()?;
         self.bytes = rest;
@@ -211,6 +244,7 @@ impl Head<'_> {
         Some(*first)
     }
 
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
         let (value, len) = varint::get(self.bytes)?;
         self.bytes = self.bytes.get(len..)?;

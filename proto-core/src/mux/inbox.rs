@@ -230,7 +230,7 @@ impl Inbox {
         self.held += chunk.len();
         Ok(Err(Assembly {
             total,
-            payload: chunk,
+            payload: chunk.detached(),
         }))
     }
 
@@ -241,7 +241,7 @@ impl Inbox {
         chunk: Payload,
     ) -> Result<Option<Payload>, Fault> {
         self.held += chunk.len();
-        assembly.payload.append(chunk);
+        assembly.payload.append(chunk.detached());
         if assembly.payload.len() > assembly.total {
             return Err(Fault::Overrun);
         }
@@ -314,7 +314,7 @@ impl Inbox {
         half.partial = Some(Partial {
             seq,
             total,
-            payload: chunk,
+            payload: chunk.detached(),
         });
         self.credit.begin(arrived, missing);
         self.reserve(total)?;
@@ -331,7 +331,7 @@ impl Inbox {
             return Err(Fault::Overrun);
         }
         if len < partial.missing() {
-            partial.payload.append(chunk);
+            partial.payload.append(chunk.detached());
             self.held += len;
             half.credit.proceed(len);
             self.credit.proceed(len);
@@ -347,15 +347,12 @@ impl Inbox {
             return Err(Fault::Sequence);
         };
         self.held = self.held.saturating_sub(payload.len());
-        payload.append(chunk);
+        payload.append(chunk.detached());
         half.credit.over(arrived, len);
         half.unread += total + MESSAGE_OVERHEAD;
         self.credit.over(arrived, len);
         self.reserved = self.reserved.saturating_sub(total);
-        Ok(Some(Complete {
-            seq,
-            payload: payload.detached(),
-        }))
+        Ok(Some(Complete { seq, payload }))
     }
 
     /// Takes stream data (or a gap) for a stream that we have given up: its credit returns at once.

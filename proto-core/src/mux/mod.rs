@@ -208,14 +208,19 @@ impl Mux {
         self.closed
     }
 
-    /// Ends the connection; says goodbye when `goodbye` is given. Nothing but what is urgent is sent any more.
-    pub(crate) fn close(&mut self, goodbye: Option<RemoteError>) {
+    /// Ends the connection; says goodbye when `goodbye` is given. Nothing but what is urgent is sent any more, and not even
+    /// that when it is `unread`: answers that a peer does not read are not kept until it goes.
+    pub(crate) fn close(&mut self, goodbye: Option<RemoteError>, unread: bool) {
         if self.closed {
             return;
         }
         self.closed = true;
         self.out.drop_lanes();
+        if unread {
+            self.out.drop_urgent();
+        }
         self.reader = FrameReader::new();
+        self.inbox = Inbox::new(&self.limits);
         if let Some(error) = goodbye {
             self.out.urgent(&Frame::Goodbye(error));
         }
@@ -267,6 +272,9 @@ impl Mux {
     /// Bytes that one stream may queue: its own limit, or its share of the connection's. A share instead of first come,
     /// first served: streams that find the queue full could otherwise wait for ever.
     fn allowance(&self) -> usize {
+        if self.out.lane_bytes() >= self.queue_share {
+            return MIN_STREAM_QUEUE; // Others filled theirs when there were fewer.
+        }
         let share = self.queue_share / self.out.lanes().max(1);
         share.clamp(
             MIN_STREAM_QUEUE,

@@ -78,20 +78,7 @@ impl ServerConnection {
             Frame::More { id, chunk } => return self.more(id, chunk),
             Frame::Cancel { id } => return self.cancelled(id),
             Frame::Data { .. } | Frame::DataMore { .. } => return self.stream_frame(frame),
-            Frame::End { id, .. } => {
-                if self.known(id)?
-                    && self
-                        .check_stream(RequestId(id), StreamKind::ToServer)
-                        .is_ok()
-                {
-                    if !self.mux.inbox.is_open(id) {
-                        return Err(fault(id, Fault::Sequence)); // It has ended before.
-                    }
-                    self.mux.inbox.end(id).map_err(|f| fault(id, f))?;
-                    self.events
-                        .push_back(ServerEvent::Ended { id: RequestId(id) });
-                }
-            }
+            Frame::End { id, .. } => return self.half_ended(id),
             Frame::Reset { id, error } => return self.reset_by_peer(id, error),
             Frame::Pong(token) => self.mux.measured(now, token),
             Frame::Unknown { .. } => {}
@@ -182,6 +169,25 @@ impl ServerConnection {
             op,
             body: body.into_bytes(),
         });
+    }
+
+    /// The client's half of a stream is over. On a stream to the client it never had one.
+    fn half_ended(&mut self, id: u64) -> Result<(), CloseReason> {
+        if !self.known(id)? {
+            return Ok(());
+        }
+        match self.requests.get(&id) {
+            Some(Exchange::Streaming(StreamKind::ToServer)) => {}
+            Some(Exchange::Streaming(_)) => return Ok(()),
+            _ => return Err(fault(id, Fault::NoStream)),
+        }
+        if !self.mux.inbox.is_open(id) {
+            return Err(fault(id, Fault::Sequence)); // It has ended before.
+        }
+        self.mux.inbox.end(id).map_err(|f| fault(id, f))?;
+        let id = RequestId(id);
+        self.events.push_back(ServerEvent::Ended { id });
+        Ok(())
     }
 
     /// The client gives a stream up, with a reason. A request that is no stream yet is not what it means.

@@ -72,6 +72,8 @@ pub struct ServerConnection {
     pings: u64,
     /// Whether `now` tells anything.
     has_clock: bool,
+    /// Whether the path was measured before.
+    measured: bool,
 }
 
 impl ServerConnection {
@@ -90,6 +92,7 @@ impl ServerConnection {
             drained: false,
             pings: 0,
             has_clock: false,
+            measured: false,
         }
     }
 
@@ -126,7 +129,12 @@ impl ServerConnection {
             self.closed(reason);
         }
         if self.has_clock {
-            self.mux.measure_if_due(now);
+            // The first time while nothing is on its way that could be waited for: the path's own round trip.
+            if core::mem::replace(&mut self.measured, true) {
+                self.mux.measure_if_due(now);
+            } else if !self.mux.is_closed() {
+                self.mux.measure(now);
+            }
         }
         self.check_queue();
     }
@@ -178,6 +186,12 @@ impl ServerConnection {
     #[must_use]
     pub fn held(&self) -> usize {
         self.mux.held()
+    }
+
+    /// Bytes of answers and other control frames that wait to be sent.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.mux.out.control_bytes()
     }
 
     /// Bytes of requests that have arrived and are not complete.
@@ -361,6 +375,11 @@ impl ServerConnection {
         }
     }
 
+    /// Closes the connection of a client that does not read: with a goodbye, and without the answers that wait.
+    pub fn give_up(&mut self, error: RemoteError) {
+        self.over(CloseReason::Local(error), true);
+    }
+
     /// Closes the connection with a goodbye.
     pub fn close(&mut self, error: RemoteError) {
         self.closed(CloseReason::Local(error));
@@ -399,17 +418,18 @@ impl ServerConnection {
     fn check_queue(&mut self) {
         if self.mux.overflows() {
             let limit = self.mux.limits.control_queue;
-            self.closed(CloseReason::Local(
-                RemoteError::new(
-                    ErrorCode::ResourceExhausted,
-                    "the client does not read its answers",
-                )
-                .with_limit(limit as u64),
-            ));
+            let message = "the client does not read its answers";
+            let error = RemoteError::new(ErrorCode::ResourceExhausted, message);
+            self.give_up(error.with_limit(limit as u64));
         }
     }
 
     fn closed(&mut self, reason: CloseReason) {
+        let unread = matches!(reason, CloseReason::Peer(_));
+        self.over(reason, unread);
+    }
+
+    fn over(&mut self, reason: CloseReason, unread: bool) {
         if self.is_closed() {
             return;
         }
@@ -417,7 +437,8 @@ impl ServerConnection {
         self.phase = Phase::Closed;
         self.requests.clear();
         self.streams = 0;
-        self.mux.close(goodbye(&reason).filter(|_| greeted));
+        let goodbye = goodbye(&reason).filter(|_| greeted);
+        self.mux.close(goodbye, unread);
         self.events.push_back(ServerEvent::Closed(reason));
     }
 }

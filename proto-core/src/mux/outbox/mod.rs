@@ -116,6 +116,16 @@ impl Outbox {
         self.urgent.push(frame);
     }
 
+    /// Bytes that wait in lanes.
+    pub(crate) fn lane_bytes(&self) -> usize {
+        self.lane_bytes
+    }
+
+    /// Drops what is urgent: nobody will read it.
+    pub(crate) fn drop_urgent(&mut self) {
+        self.urgent = Urgent::default();
+    }
+
     /// Drops everything that is not urgent: the connection is closing.
     pub(crate) fn drop_lanes(&mut self) {
         self.lanes.clear();
