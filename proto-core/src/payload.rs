@@ -155,7 +155,11 @@ impl Payload {
     /// Moves the next piece up when the first is used up.
     #[inline]
     fn close_up(&mut self) {
-        if !self.first.is_empty() || self.rest.is_empty() {
+        if !self.first.is_empty() {
+            return;
+        }
+        if self.rest.is_empty() {
+            self.first = Bytes::new(); // What is used up keeps no buffer alive.
             return;
         }
         if let Some(next) = self.rest.get_mut(self.gone) {

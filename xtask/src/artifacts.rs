@@ -19,6 +19,8 @@ pub(crate) const MODULE: &str = "selium_remote_client_server.wasm";
 const MODULE_CRATE: &str = "selium-remote-client-server";
 pub(crate) const CLI_CRATE: &str = "selium-remote-cli";
 pub(crate) const CLI_BINARY: &str = "selium";
+pub(crate) const CORE_CRATE: &str = "selium-remote-client-protocol";
+const CORE_EXAMPLE: &str = "imports_nothing";
 
 /// Builds the server module and returns its path.
 pub(crate) fn module(project: &Project, cache: &Cache, toolchain: &Toolchain) -> Result<PathBuf> {
@@ -41,6 +43,32 @@ pub(crate) fn module(project: &Project, cache: &Cache, toolchain: &Toolchain) ->
         build_wasm(&mut command, toolchain, &target_dir)?;
         let built = target_dir.join(TARGET).join("wasm").join(MODULE);
         let module = project.wasm_dir().join(MODULE);
+        let bytes = cache::copy_whole(&built, &module)?;
+        eprintln!("    {}, {}", project.short(&module), ui::size(bytes));
+        Ok(module)
+    })
+}
+
+/// Builds the core alone, as a module that uses both of its machines, and returns its path.
+pub(crate) fn core_alone(
+    project: &Project,
+    cache: &Cache,
+    toolchain: &Toolchain,
+) -> Result<PathBuf> {
+    let what = "build the core alone for WASM (seconds once the server module is built)";
+    ui::step(what, || {
+        let name = format!("wasm-target-{}", toolchain.key());
+        let _lock = cache.lock(&name)?;
+        let target_dir = cache.path(&name);
+        let mut command = proc::cargo();
+        command
+            .current_dir(&project.root)
+            .args(["build", "--package", CORE_CRATE])
+            .args(["--example", CORE_EXAMPLE, "--profile", "wasm"]);
+        build_wasm(&mut command, toolchain, &target_dir)?;
+        let file = format!("{CORE_EXAMPLE}.wasm");
+        let built = target_dir.join(TARGET).join("wasm/examples").join(&file);
+        let module = project.wasm_dir().join(&file);
         let bytes = cache::copy_whole(&built, &module)?;
         eprintln!("    {}, {}", project.short(&module), ui::size(bytes));
         Ok(module)

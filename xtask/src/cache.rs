@@ -6,6 +6,7 @@
 //!     selium-runtime-target/              cargo's target folder of that installation, until it is done
 //!     wasm-target-RUSTC/                  cargo's target folder of the server module
 //!     guests-target-RUSTC/                cargo's target folder of the guests
+//!     cargo-fuzz-VERSION/                 the fuzzer, installed once
 //!     interop-venv-PYTHON-HASH            Python's packages for interop/
 //!     rustup-target-add-failed-RUSTC      remembers that rustup could not fetch the WASM target
 //!     *.lock                              one at a time

@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! main ──► demo  ──► selium (drives the command line)
-//!      ├─► suite ──► workdir, runtime (the stock runtime as a child)
+//!      ├─► suite ──► workdir, runtime (the stock runtime as a child), core_alone (what the core imports)
+//!      ├─► core_bench ──► the benchmark of the package selium-remote-client-protocol
+//!      ├─► fuzz ──► the targets in fuzz/, on nightly
+//!      ├─► interop ──► the Python client in interop/, on a runtime
+//!      ├─► sim ──► the package selium-remote-sim
 //!      ├─► load  ──► the package selium-remote-load: bench, soak
 //!      └─► setup ──► artifacts (module, guests, command line)
 //! ```
@@ -20,13 +24,18 @@
 
 mod artifacts;
 mod cache;
+mod core_alone;
+mod core_bench;
 mod demo;
+mod fuzz;
+mod interop;
 mod load;
 pub mod proc;
 mod project;
 pub mod runtime;
 pub mod selium;
 mod setup;
+mod sim;
 mod suite;
 mod ui;
 pub mod workdir;
@@ -70,8 +79,15 @@ enum Task {
     Demo(DemoArgs),
     /// Run all tests of the workspace, end-to-end tests against the stock runtime included.
     Test(TestArgs),
-    /// Measure requests next to the limits of the machine and of the runtime (under 4 minutes, builds aside).
+    /// Measure requests next to the limits of the machine and of the runtime (under 4 minutes, builds aside), or the
+    /// protocol core.
     Bench(BenchArgs),
+    /// Test the module with the independent client in `interop/` (Python), written from docs/PROTOCOL.md alone.
+    Interop,
+    /// Run the fuzz targets, each for a while (nightly toolchain). Fails when one of them finds something.
+    Fuzz(FuzzArgs),
+    /// Run both machines in virtual time over simulated links, seed by seed; every law of the protocol has to hold.
+    Sim(SimArgs),
     /// Run many clients, good and bad ones, for a while; then everything has to be back where it was.
     Soak(SoakArgs),
 }
@@ -84,6 +100,19 @@ struct BenchArgs {
     /// Fewer rounds and shorter slices: under 40 s, and less exact.
     #[arg(long)]
     quick: bool,
+    /// The protocol core alone: time and allocations per frame (a minute). Needs no set-up.
+    #[arg(long, conflicts_with_all = ["json", "quick"])]
+    core: bool,
+}
+
+#[derive(Debug, Args)]
+struct FuzzArgs {
+    /// How long each.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// This one only.
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -94,6 +123,22 @@ struct SoakArgs {
     /// The seed of the dice; from the system when there is none. It is printed first.
     #[arg(long)]
     seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct SimArgs {
+    /// How many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    from: u64,
+    /// Which world: `pipes`, `quic`, `hostile`, or all of them.
+    #[arg(long, default_value = "all")]
+    world: String,
+    /// Print everything that happens.
+    #[arg(long)]
+    verbose: bool,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +192,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
             let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
             return suite::run(&Project::load()?, &cache, &machine, &args.cargo_args);
         }
+        Task::Bench(args) if args.core => return core_bench::run(&Project::load()?),
         Task::Bench(args) => {
             let mut command = load::command("bench");
             if let Some(json) = &args.json {
@@ -158,6 +204,34 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
             }
             let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
             return load::run(&Project::load()?, &cache, &machine, command);
+        }
+        Task::Interop => {
+            let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
+            return interop::run(&Project::load()?, &cache, &machine);
+        }
+        Task::Fuzz(args) => {
+            return fuzz::run(
+                &Project::load()?,
+                &cache,
+                args.seconds,
+                args.target.as_deref(),
+            );
+        }
+        Task::Sim(args) => {
+            let mut words: Vec<OsString> = [
+                "--seeds".to_owned(),
+                args.seeds.to_string(),
+                "--from".to_owned(),
+                args.from.to_string(),
+                "--world".to_owned(),
+                args.world.clone(),
+            ]
+            .map(OsString::from)
+            .into();
+            if args.verbose {
+                words.push("--verbose".into());
+            }
+            return sim::run(&Project::load()?, &words);
         }
         Task::Soak(args) => {
             let mut command = load::command("soak");

@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::cache::Cache;
 use crate::project::Project;
 use crate::setup::Machine;
-use crate::{artifacts, proc, ui};
+use crate::{artifacts, core_alone, proc, ui};
 
 /// Builds what the end-to-end tests need, runs all tests and returns cargo's exit code.
 pub(crate) fn run(
@@ -21,6 +21,7 @@ pub(crate) fn run(
     cargo_args: &[OsString],
 ) -> Result<ExitCode> {
     let module = artifacts::module(project, cache, &machine.wasm)?;
+    core_alone::check(project, cache, &machine.wasm)?;
     let guests = artifacts::guests(project, cache, &machine.wasm)?;
     let cli = artifacts::cli(project)?;
     let status = ui::step("run all tests (a first build takes minutes)", || {

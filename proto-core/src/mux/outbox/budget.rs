@@ -84,6 +84,9 @@ impl Budget {
 
     /// Takes a lane out of the line; answers whether it stood there.
     pub(super) fn forget(&mut self, id: u64) -> bool {
+        if !self.has_line() {
+            return false; // As nearly always.
+        }
         let mut stood = false;
         for share in [&mut self.control, &mut self.data] {
             let before = share.waiting.len();

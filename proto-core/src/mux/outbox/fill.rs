@@ -27,7 +27,7 @@ impl Outbox {
     pub(crate) fn fill(&mut self, out: &mut Gather, max: usize) {
         let max = max.max(MAX_FRAME + FRAME_OVERHEAD);
         if !self.urgent.is_empty() {
-            out.raw(&self.urgent.take(max));
+            self.urgent.take(max, out);
             if !self.urgent.is_empty() {
                 return;
             }

@@ -1,0 +1,319 @@
+//! Writes the first inputs of the fuzz targets, made with the real encoders: `fuzz/corpus/TARGET/seed-NAME`.
+//!
+//! The same ones each time. See `fuzz/README.md`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a program for developers"
+)]
+
+use std::{fs, path::Path};
+
+use selium_remote_client_protocol::{
+    AbiParam, AbiScalarType, AbiScalarValue, AbiSignature, Capability, EntrypointArg, ErrorCode,
+    Limits, RemoteError, Weight,
+    envelope::{ClientEnvelope, ServerEnvelope, VERSIONS},
+    frame::Frame,
+    fuzzing,
+    hello::{ClientHello, ServerHello},
+    log_record::{LogField, LogLevel, LogRecord, LogSpan},
+    ops::{
+        Common, FollowRequest, FollowStarted, InspectRequest, ListRequest, LogState, ProcessInfo,
+        ProcessList, ProcessRef, Request, ServerInfo, StartRequest, StopRequest,
+    },
+};
+
+/// Seeds of the targets that make decisions out of bytes: how many, and how long they are.
+const SCRIPTS: [usize; 16] = [
+    16, 32, 48, 64, 96, 128, 160, 192, 256, 256, 320, 320, 384, 384, 512, 512,
+];
+
+fn main() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let mut count = 0;
+    for (target, name, bytes) in seeds() {
+        assert!(
+            fuzzing::TARGETS.iter().any(|(known, _)| *known == target),
+            "no target {target}"
+        );
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join(format!("seed-{name}")), bytes).expect("writes");
+        count += 1;
+    }
+    println!("{count} seeds");
+}
+
+type Seed = (&'static str, String, Vec<u8>);
+
+fn seeds() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    frames(&mut seeds);
+    openings(&mut seeds);
+    operations(&mut seeds);
+    values(&mut seeds);
+    records(&mut seeds);
+    for target in ["client_input", "pair", "server_input"] {
+        let mut dice = Dice(target.len() as u64);
+        for (index, len) in SCRIPTS.iter().enumerate() {
+            let bytes = (0..*len).map(|_| dice.byte()).collect();
+            seeds.push((target, format!("script-{index:02}"), bytes));
+        }
+    }
+    seeds
+}
+
+/// xorshift64*: small bytes half of the time, because most decisions are between few.
+struct Dice(u64);
+
+impl Dice {
+    fn byte(&mut self) -> u8 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let [high, low, ..] = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes();
+        if high & 1 == 1 { low % 40 } else { low }
+    }
+}
+
+fn error() -> RemoteError {
+    RemoteError::new(ErrorCode::TooLarge, "no")
+        .with_field("f")
+        .with_limit(256)
+        .with_process(1)
+}
+
+fn frames(seeds: &mut Vec<Seed>) {
+    let chunk = || b"hello".to_vec().into();
+    let frames = [
+        Frame::Ping([1; 8]),
+        Frame::Pong([1; 8]),
+        Frame::Goodbye(error()),
+        Frame::Drain,
+        Frame::Credit {
+            id: 0,
+            limit: 524_288,
+        },
+        Frame::Request {
+            id: 1,
+            op: 16,
+            total: 10,
+            chunk: chunk(),
+        },
+        Frame::Response {
+            id: 1,
+            code: 0,
+            total: 5,
+            chunk: chunk(),
+        },
+        Frame::More {
+            id: 1,
+            chunk: chunk(),
+        },
+        Frame::Cancel { id: 2 },
+        Frame::Data {
+            id: 7,
+            seq: 41,
+            total: 10,
+            chunk: chunk(),
+        },
+        Frame::DataMore {
+            id: 7,
+            chunk: chunk(),
+        },
+        Frame::End { id: 7, error: None },
+        Frame::End {
+            id: 7,
+            error: Some(error()),
+        },
+        Frame::Reset {
+            id: 7,
+            error: error(),
+        },
+        Frame::Gap {
+            id: 7,
+            next: 50,
+            count: Some(7),
+        },
+        Frame::Ack {
+            id: 7,
+            seq: 3,
+            may_be_dropped: true,
+        },
+        Frame::Unknown { kind: 0x80 },
+    ];
+    let mut all = vec![3, 1, 7, 200];
+    for (index, frame) in frames.iter().enumerate() {
+        let bytes = frame.to_bytes();
+        all.extend_from_slice(&bytes);
+        let alone = [&[0], &bytes[..]].concat();
+        seeds.push(("frames", format!("frame-{index:02}"), alone));
+    }
+    seeds.push(("frames", "all".to_owned(), all));
+}
+
+fn openings(seeds: &mut Vec<Seed>) {
+    let client = ClientHello::new([1; 16], [2; 16], &Limits::default()).encode();
+    let server = ServerHello::new([3; 16], &Limits::default()).encode();
+    for (which, hello) in [(0, &client), (1, &server)] {
+        let bytes = [&[which], &hello[..]].concat();
+        seeds.push(("hellos", format!("hello-{which}"), bytes));
+        seeds.push(("fields", format!("hello-{which}"), hello.clone()));
+    }
+    seeds.push(("hellos", "made".to_owned(), [2; 40].to_vec()));
+    let envelope = ClientEnvelope {
+        versions: VERSIONS,
+        hello: client.into(),
+    };
+    let old = selium_remote_client_protocol::legacy::error_response("update");
+    let mut opening = |target, name: &str, bytes: Vec<u8>| {
+        seeds.push((target, name.to_owned(), bytes));
+    };
+    opening("envelope_client", "hello", envelope.encode().to_vec());
+    opening("envelope_client", "legacy", old[4..].to_vec());
+    opening("envelope_client", "foreign", b"GET / HTTP/1.1\r\n".to_vec());
+    let accepted = ServerEnvelope::Accepted {
+        version: 1,
+        hello: server.into(),
+    };
+    let refused = ServerEnvelope::Refused {
+        versions: VERSIONS,
+        error: RemoteError::new(ErrorCode::Unsupported, "update"),
+    };
+    opening("envelope_server", "accepted", accepted.encode().to_vec());
+    opening("envelope_server", "refused", refused.encode().to_vec());
+    opening("envelope_server", "legacy", old);
+}
+
+fn operations(seeds: &mut Vec<Seed>) {
+    let common = Common {
+        token: Some(9),
+        retry: true,
+        deadline_ms: Some(30_000),
+        weight: Weight::new(4),
+    };
+    let start = StartRequest {
+        module: "hello.wasm".into(),
+        entrypoint: "hello".into(),
+        capabilities: vec![Capability::ChannelLifecycle, Capability::ChannelWriter],
+        signature: AbiSignature::new(
+            vec![AbiParam::Buffer, AbiParam::Scalar(AbiScalarType::U16)],
+            vec![AbiParam::Scalar(AbiScalarType::I32)],
+        ),
+        args: vec![
+            EntrypointArg::Buffer(b"hi".to_vec()),
+            EntrypointArg::Scalar(AbiScalarValue::U16(7_000)),
+        ],
+        log_uri: Some("sel://x".into()),
+        name: Some("web".into()),
+    };
+    let target = || "web".to_owned();
+    let follow = FollowRequest {
+        target: target(),
+        tail: Some(10),
+        since: Some(41),
+        no_follow: true,
+    };
+    let list = ListRequest {
+        cursor: 5,
+        limit: 100,
+        all: true,
+    };
+    let mut info = ProcessInfo::default();
+    (info.id, info.name) = (1, target());
+    info.capabilities = vec![Capability::TimeRead];
+    info.started_ms = Some(1_700_000_000_000);
+    let mut listed = ProcessList::default();
+    listed.processes = vec![info.clone(), info.clone()];
+    listed.next = Some(6);
+    let mut server = ServerInfo::default();
+    (server.uptime_ms, server.connections) = (Some(5_000), 1);
+    let process = ProcessRef::new(1, "web");
+    let bodies: [(u8, &str, Vec<u8>); 10] = [
+        (0, "start", start.encode(&common).to_vec()),
+        (
+            1,
+            "stop",
+            StopRequest { target: target() }.encode(&common).to_vec(),
+        ),
+        (
+            2,
+            "inspect",
+            InspectRequest { target: target() }.encode(&common).to_vec(),
+        ),
+        (3, "list", list.encode(&common).to_vec()),
+        (4, "follow", follow.encode(&common).to_vec()),
+        (5, "process", process.encode()),
+        (6, "listed", listed.encode()),
+        (6, "inspected", info.encode()),
+        (
+            7,
+            "followed",
+            FollowStarted::new(process, 41, 50, LogState::Attached).encode(),
+        ),
+        (8, "info", server.encode()),
+    ];
+    for (which, name, body) in bodies {
+        seeds.push(("ops", name.to_owned(), [&[which], &body[..]].concat()));
+        seeds.push(("fields", name.to_owned(), body));
+    }
+}
+
+fn values(seeds: &mut Vec<Seed>) {
+    let fields = error().encode();
+    seeds.push(("errors", "full".to_owned(), [&[7, 0], &fields[..]].concat()));
+    seeds.push(("errors", "text".to_owned(), "\u{1}\u{0}\u{10}grün".into()));
+    seeds.push(("fields", "error".to_owned(), fields));
+    let args = [
+        EntrypointArg::Scalar(AbiScalarValue::I8(-2)),
+        EntrypointArg::Scalar(AbiScalarValue::U64(1 << 40)),
+        EntrypointArg::Scalar(AbiScalarValue::F32(1.5)),
+        EntrypointArg::Scalar(AbiScalarValue::F64(-0.25)),
+        EntrypointArg::Buffer(b"hi".to_vec()),
+        EntrypointArg::Resource(5),
+    ];
+    let mut all = vec![args.len() as u8];
+    for (index, arg) in args.iter().enumerate() {
+        let bytes = arg.encode();
+        let one = [&bytes[..1], &[bytes.len() as u8], &bytes].concat();
+        all.extend_from_slice(&one);
+        let alone = [&[1], &one[..]].concat();
+        seeds.push(("arguments", format!("argument-{index}"), alone));
+    }
+    seeds.push(("arguments", "all".to_owned(), all));
+    seeds.push(("arguments", "name".to_owned(), b"net-quic_Bind".to_vec()));
+    seeds.push(("legacy", "empty".to_owned(), Vec::new()));
+    seeds.push(("legacy", "long".to_owned(), "ü".repeat(300).into()));
+}
+
+fn records(seeds: &mut Vec<Seed>) {
+    let field = |key: &str| LogField {
+        key: key.to_owned(),
+        value: "1".to_owned(),
+    };
+    let plain = LogRecord {
+        level: LogLevel::Warn,
+        target: "hello::guest".to_owned(),
+        message: "hellö".to_owned(),
+        ..LogRecord::default()
+    };
+    let full = LogRecord {
+        fields: vec![field("n"), field("who")],
+        spans: vec![LogSpan {
+            name: "span".to_owned(),
+            fields: vec![field("k")],
+        }],
+        timestamp_ms: 1_700_000_000_000,
+        ..plain.clone()
+    };
+    for (name, record) in [("plain", plain), ("full", full)] {
+        let bytes = fuzzing::write_log_record(&record);
+        let bytes = [&[0], &bytes[..]].concat();
+        seeds.push(("log_record", name.to_owned(), bytes));
+    }
+    let mut dice = Dice(11);
+    let torn: Vec<u8> = (0..200).map(|_| dice.byte()).collect();
+    let torn = [&[1], &torn[..]].concat();
+    seeds.push(("log_record", "torn".to_owned(), torn));
+}
