@@ -206,7 +206,6 @@ const BYTES_EACH: u64 = MIB;
 /// 170 such peers, which are told nothing and hold 43,520 bytes by the server's own count, end the module: its memory
 /// cannot grow past 2 GiB.
 #[test]
-#[ignore = "known: `Inbox::begin` keeps slices of the reads that requests came in (proto-core/src/mux/inbox.rs)"]
 fn a_byte_of_a_request_does_not_keep_the_read_that_it_came_in() {
     let _turn = turn();
     let Some(server) = fresh() else { return };

@@ -3,7 +3,7 @@
 //! The runtime wakes a waiting reader only when a channel's end lies strictly behind the place it waits for: if a record
 //! was being written just when its reader looked, the reader sees it only when the next one is written. The last record
 //! of a burst can stay invisible for ever so. The remedy (which the host knows) makes every waiting reader look once more.
-//! This is the timetable: once after each burst. Not more often, since a record that is written in the very moment of the
+//! This is the timetable: once after the log was found, and once after each burst. Not more often, since a record that is written in the very moment of the
 //! remedy is seen only when the next one is written.
 
 use core::time::Duration;
@@ -32,7 +32,7 @@ pub struct QuietLogs {
 }
 
 impl QuietLogs {
-    /// A record came.
+    /// A record came, or the log was just found.
     pub fn touched(&mut self, log: LogId, now: Time) {
         if let Some(known) = self.logs.get_mut(&log) {
             // Moved on when it is due: a busy log costs nothing here.

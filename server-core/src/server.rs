@@ -180,7 +180,11 @@ impl Server {
         match completion {
             Completion::Started { op, result } => self.started(op, result),
             Completion::Stopped { op, result } => self.stopped(op, result),
-            Completion::LogOpened { log } => self.with_hub(log, |process| process.hub.opened()),
+            Completion::LogOpened { log } => {
+                self.with_hub(log, |process| process.hub.opened());
+                // Its first record may be hidden as well.
+                self.quiet.touched(log, now);
+            }
             Completion::LogMissing { log } => {
                 self.with_hub(log, |process| process.hub.missing());
                 self.look(log, LOOKS_IN_A_ROW);

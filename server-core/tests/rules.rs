@@ -1215,6 +1215,13 @@ fn logs_that_fall_silent_are_looked_after() {
     world.run();
     assert_eq!(world.host.take(), [HostCall::NudgeLog { log }]);
     assert_eq!(world.server.poll_timeout(), None);
+    // One that has shown nothing yet may hide its first record.
+    let (_, silent) = world.started(a, "silent");
+    world.opened(silent);
+    world.now = Time::from_millis(400);
+    world.server.handle_timeout(world.now);
+    world.run();
+    assert_eq!(world.host.take(), [HostCall::NudgeLog { log: silent }]);
 }
 
 #[test]
