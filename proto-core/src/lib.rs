@@ -16,6 +16,9 @@ pub mod envelope;
 pub mod error;
 pub mod fields;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hello;
 pub mod legacy;
 pub mod limits;

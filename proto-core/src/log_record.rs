@@ -165,7 +165,7 @@ impl Reader<'_> {
             .and_then(|end| self.bytes.get(at..end))
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(LogRecordError {
-                at,
+                at: at.min(self.bytes.len()),
                 what: "the record ends",
             })
     }

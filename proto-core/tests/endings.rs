@@ -6,11 +6,12 @@ mod common;
 use bytes::Bytes;
 use common::Pair;
 use selium_remote_client_protocol::{
-    CloseReason, ErrorCode, Limits, RemoteError, SendError, Time,
+    CloseReason, ErrorCode, Limits, Payload, RemoteError, SendError, Time,
     client::{ClientConfig, ClientConnection, ClientEvent, RequestOptions, StreamKind},
     envelope::SERVER_MAGIC,
     frame::Frame,
     hello::ClientHello,
+    limits::MAX_WRITE,
     server::{ServerConnection, ServerEvent},
 };
 
@@ -354,4 +355,39 @@ fn refusing_a_client_that_was_accepted_says_goodbye() {
     );
     pair.server.refuse(reset());
     assert_eq!(pair.server.poll_transmit(usize::MAX), None);
+}
+
+#[test]
+fn an_answer_to_a_request_that_was_not_sent_is_none() {
+    let mut pair = Pair::open(Limits::default(), Limits::default());
+    let long = pair
+        .client
+        .request(1, vec![0; 29_000], RequestOptions::default())
+        .unwrap();
+    let short = pair.request(StreamKind::ToClient);
+    assert!(short > long);
+    let answer = Frame::Response {
+        id: short.get(),
+        code: 0,
+        total: 0,
+        chunk: Payload::new(),
+    };
+    pair.client.handle_input(Time::ZERO, answer.to_bytes());
+    pair.collect();
+    assert!(matches!(
+        pair.client_events.last(),
+        Some(ClientEvent::Closed(CloseReason::Protocol(_)))
+    ));
+}
+
+#[test]
+fn nothing_is_sent_between_the_hello_and_its_answer() {
+    let limits = Limits::default();
+    let hello = ClientHello::new([1; 16], [2; 16], &limits);
+    let mut client = ClientConnection::new(ClientConfig::new(hello, limits));
+    assert!(client.poll_transmit(MAX_WRITE).is_some(), "the hello");
+    client.ping(Time::ZERO);
+    client.drain();
+    client.close();
+    assert_eq!(client.poll_transmit(MAX_WRITE), None);
 }

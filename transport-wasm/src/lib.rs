@@ -39,6 +39,9 @@ pub mod entry;
 pub mod executor;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod fake;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod log;
 pub mod orphan;

@@ -131,7 +131,7 @@ impl ClientConnection {
 
     /// Whether a frame belongs to something that is still wanted; an id that was never used is a fault.
     fn known(&self, id: u64) -> Result<bool, CloseReason> {
-        if id > self.last.0 {
+        if id > self.last.0 || self.mux.out.holds(id) {
             return Err(CloseReason::Protocol(format!(
                 "request {id}: nobody asked for it"
             )));

@@ -222,6 +222,12 @@ impl ClientConnection {
         deadline.into_iter().chain(self.heartbeat.due()).min()
     }
 
+    /// Bytes that it holds: what waits to be sent, and what has arrived and is not complete.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.mux.held()
+    }
+
     /// Whether the connection is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -404,9 +410,10 @@ impl ClientConnection {
         }
     }
 
-    /// Pings the server; the answer is a [`ClientEvent::Pong`]. Does nothing while a ping is unanswered.
+    /// Pings the server; the answer is a [`ClientEvent::Pong`]. Does nothing while a ping is unanswered, or while
+    /// the connection is not open.
     pub fn ping(&mut self, now: Time) {
-        if self.mux.is_closed() {
+        if !matches!(self.phase, Phase::Open) {
             return;
         }
         if let Some(ping) = self.heartbeat.ping(now) {

@@ -236,11 +236,7 @@ impl ServerConnection {
 
     /// Refuses the client and closes. A client that was accepted is told goodbye instead.
     pub fn refuse(&mut self, error: RemoteError) {
-        if self.is_open() {
-            return self.close(error);
-        }
-        let reason = CloseReason::Local(error.clone());
-        self.refused(error, reason);
+        self.close(error);
     }
 
     /// Answers a request that opens no stream.
@@ -380,9 +376,14 @@ impl ServerConnection {
         self.over(CloseReason::Local(error), true);
     }
 
-    /// Closes the connection with a goodbye.
+    /// Closes the connection with a goodbye; a client that was not accepted is refused instead.
     pub fn close(&mut self, error: RemoteError) {
-        self.closed(CloseReason::Local(error));
+        let reason = CloseReason::Local(error.clone());
+        if self.is_open() {
+            self.closed(reason);
+        } else {
+            self.refused(error, reason);
+        }
     }
 
     fn check_stream(&self, id: RequestId, kind: StreamKind) -> Result<(), SendError> {

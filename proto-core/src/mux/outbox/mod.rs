@@ -222,9 +222,14 @@ impl Outbox {
         !self.unbegun.is_empty()
     }
 
+    /// Whether a request waits of which the peer has not heard.
+    pub(crate) fn holds(&self, id: u64) -> bool {
+        self.unbegun.binary_search(&id).is_ok()
+    }
+
     /// Drops a request of which the peer has not heard; `false` when it has.
     pub(crate) fn take_back(&mut self, id: u64) -> bool {
-        let held = self.unbegun.binary_search(&id).is_ok();
+        let held = self.holds(id);
         if held {
             self.remove(id);
         }

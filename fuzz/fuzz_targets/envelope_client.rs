@@ -1,0 +1,4 @@
+#![no_main]
+use selium_remote_client_protocol::fuzzing;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::envelope_client(data));
