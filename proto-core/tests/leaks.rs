@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::Pair;
+use common::{Pair, config};
 use proptest::prelude::*;
 use selium_remote_client_protocol::{
     ErrorCode, Limits, RemoteError, RequestId, Time,
@@ -203,7 +203,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(config(64))]
 
     #[test]
     fn nothing_is_missing_when_all_is_over(

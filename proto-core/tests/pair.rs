@@ -1,116 +1,19 @@
-//! Both machines against each other, over byte pipes that split as they like.
+//! Both machines against each other.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // Helpers of tests may panic as tests do.
 
+mod common;
+
 use bytes::Bytes;
-use proptest::prelude::*;
+use common::Pair;
 use selium_remote_client_protocol::{
-    Capability, CloseReason, ErrorCode, Limits, RemoteError, RequestId, Time, Transmit,
-    client::{
-        ClientConfig, ClientConnection, ClientEvent, RequestError, RequestOptions, StreamKind,
-    },
+    Capability, CloseReason, ErrorCode, Limits, RemoteError, Time,
+    client::{ClientEvent, RequestError, RequestOptions, StreamKind},
     envelope::{ClientEnvelope, ServerEnvelope},
     frame::{Frame, Gather},
-    hello::{ClientHello, ServerHello},
     legacy,
     ops::{Common, Request, StartRequest, op},
-    server::{ServerConnection, ServerEvent},
+    server::ServerEvent,
 };
-
-/// Two machines and what happened to them.
-struct Pair {
-    client: ClientConnection,
-    server: ServerConnection,
-    client_events: Vec<ClientEvent>,
-    server_events: Vec<ServerEvent>,
-    /// How many bytes cross at a time.
-    split: usize,
-    now: Time,
-}
-
-impl Pair {
-    fn with(client_limits: Limits, server_limits: Limits) -> Self {
-        let hello = ClientHello::new([1; 16], [2; 16], &client_limits);
-        Self {
-            client: ClientConnection::new(ClientConfig::new(hello, client_limits)),
-            server: ServerConnection::new(server_limits),
-            client_events: Vec::new(),
-            server_events: Vec::new(),
-            split: usize::MAX,
-            now: Time::ZERO,
-        }
-    }
-
-    fn open(client_limits: Limits, server_limits: Limits) -> Self {
-        let mut pair = Self::with(client_limits, server_limits);
-        pair.run();
-        assert!(matches!(pair.server_events[..], [ServerEvent::Hello(_)]));
-        pair.server
-            .accept(&ServerHello::new([9; 16], &server_limits));
-        pair.run();
-        assert!(matches!(
-            pair.client_events[..],
-            [ClientEvent::Connected(_)]
-        ));
-        pair.client_events.clear();
-        pair.server_events.clear();
-        pair
-    }
-
-    fn run(&mut self) {
-        while self.step() {}
-    }
-
-    /// Moves one write in each direction.
-    fn step(&mut self) -> bool {
-        let mut moved = false;
-        if let Some(transmit) = self.client.poll_transmit(usize::MAX) {
-            moved = true;
-            for piece in pieces(&transmit, self.split) {
-                self.server.handle_input(self.now, piece);
-            }
-        }
-        if let Some(transmit) = self.server.poll_transmit(usize::MAX) {
-            moved = true;
-            for piece in pieces(&transmit, self.split) {
-                self.client.handle_input(self.now, piece);
-            }
-        }
-        while let Some(event) = self.client.poll_event() {
-            moved = true;
-            self.client_events.push(event);
-        }
-        while let Some(event) = self.server.poll_event() {
-            moved = true;
-            self.server_events.push(event);
-        }
-        moved
-    }
-
-    fn request(&mut self, stream: StreamKind) -> RequestId {
-        let options = RequestOptions::new(stream);
-        self.client
-            .request(op::LOG_FOLLOW, Bytes::from_static(b"body"), options)
-            .unwrap()
-    }
-
-    /// A stream from the server to the client.
-    fn stream(&mut self) -> RequestId {
-        let id = self.request(StreamKind::ToClient);
-        self.run();
-        self.server
-            .respond_stream(id, b"ok".to_vec(), StreamKind::ToClient)
-            .unwrap();
-        self.run();
-        id
-    }
-}
-
-fn pieces(transmit: &Transmit, split: usize) -> Vec<Bytes> {
-    let all = transmit.to_vec();
-    all.chunks(split.min(all.len()))
-        .map(Bytes::copy_from_slice)
-        .collect()
-}
 
 fn encoded(frame: &Frame) -> Bytes {
     let mut out = Gather::default();
@@ -168,13 +71,11 @@ fn long_requests_and_answers_share_with_control() {
         .client
         .request(op::PROCESS_START, long.clone(), RequestOptions::default())
         .unwrap();
-    pair.client.ping(pair.now);
+    pair.client.ping(Time::ZERO);
     // The ping goes first although it was queued last.
     let first = pair.client.poll_transmit(usize::MAX).unwrap();
     assert_eq!(&first.to_vec()[..3], &[10, 1, 0]);
-    for piece in pieces(&first, usize::MAX) {
-        pair.server.handle_input(pair.now, piece);
-    }
+    pair.server.handle_input(Time::ZERO, first.to_vec().into());
     pair.run();
     assert!(
         matches!(&pair.server_events[..], [ServerEvent::Request { body, .. }] if body == &long)
@@ -229,8 +130,8 @@ fn requests_in_flight_are_limited_on_both_sides() {
         total: 0,
         chunk: Bytes::new().into(),
     };
-    pair.server.handle_input(pair.now, encoded(&frame));
-    pair.server.handle_input(pair.now, encoded(&Frame::Drain));
+    pair.server.handle_input(Time::ZERO, encoded(&frame));
+    pair.server.handle_input(Time::ZERO, encoded(&Frame::Drain));
     let answer = pair.server.poll_transmit(usize::MAX).unwrap().to_vec();
     assert_eq!(
         answer[1..5],
@@ -250,7 +151,7 @@ fn stream_messages_keep_boundaries_and_credit_bounds_them() {
         limits.connection_window = 20_000;
     });
     let mut pair = Pair::open(client, Limits::default());
-    let id = pair.stream();
+    let id = pair.stream(StreamKind::ToClient);
     pair.client_events.clear();
     let sizes = [1usize, 100, 9_000, 40_000, 16_384, 16_385, 5];
     let mut queued = 0;
@@ -305,8 +206,8 @@ fn an_unread_stream_stops_its_sender_and_nobody_else() {
             limits.stream_queue = 10_000;
         }),
     );
-    let slow = pair.stream();
-    let fast = pair.stream();
+    let slow = pair.stream(StreamKind::ToClient);
+    let fast = pair.stream(StreamKind::ToClient);
     let mut taken = 0;
     while pair.server.send(slow, taken, vec![0; 1_000]).is_ok() {
         taken += 1;
@@ -345,7 +246,7 @@ fn a_full_queue_tells_when_there_is_room() {
             limits.stream_queue = 4_000;
         }),
     );
-    let id = pair.stream();
+    let id = pair.stream(StreamKind::ToClient);
     pair.client_events.clear();
     let mut seq = 0;
     while pair.server.send(id, seq, vec![0; 1_000]).is_ok() {
@@ -483,7 +384,7 @@ fn hostile_frames_end_the_connection_with_a_reason() {
     for (frames, expected) in cases {
         let mut pair = Pair::open(Limits::default(), Limits::default());
         for frame in &frames {
-            pair.server.handle_input(pair.now, encoded(frame));
+            pair.server.handle_input(Time::ZERO, encoded(frame));
         }
         pair.run();
         let said = match pair.client_events.last() {
@@ -510,7 +411,7 @@ fn a_request_whose_parts_exceed_the_reassembly_budget_ends_the_connection() {
             total: 200_000,
             chunk: vec![0].into(),
         };
-        pair.server.handle_input(pair.now, encoded(&frame));
+        pair.server.handle_input(Time::ZERO, encoded(&frame));
     }
     assert!(pair.server.is_closed());
 }
@@ -522,9 +423,7 @@ fn garbage_before_the_hello_is_refused_in_words() {
         .handle_input(Time::ZERO, Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"));
     assert!(pair.server.is_closed());
     let answer = pair.server.poll_transmit(usize::MAX).unwrap();
-    for piece in pieces(&answer, usize::MAX) {
-        pair.client.handle_input(Time::ZERO, piece);
-    }
+    pair.client.handle_input(Time::ZERO, answer.to_vec().into());
     let Some(ClientEvent::Closed(CloseReason::Refused { error, .. })) = pair.client.poll_event()
     else {
         panic!("refused");
@@ -608,7 +507,7 @@ fn gaps_cost_the_same_on_both_sides() {
         limits.stream_window = 200;
     });
     let mut pair = Pair::open(client, Limits::default());
-    let id = pair.stream();
+    let id = pair.stream(StreamKind::ToClient);
     for seq in 0..50 {
         pair.server.gap(id, 2 * seq, Some(1)).unwrap();
         pair.server.send(id, 2 * seq, vec![1; 10]).unwrap();
@@ -665,69 +564,4 @@ fn a_draining_server_finishes_what_runs() {
         pair.client_events.last(),
         Some(ClientEvent::Response { result: Ok(_), .. })
     ));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Whatever the chunking and the sizes: all messages of all streams arrive whole, in order, once.
-    #[test]
-    fn any_mix_of_sizes_makes_progress(
-        sizes in proptest::collection::vec(proptest::collection::vec(1usize..60_000, 1..6), 1..5),
-        split in 1usize..5_000,
-        window in 64usize..40_000,
-    ) {
-        let client = Limits::with(|limits| {limits.stream_window = window;
-limits.connection_window = window * 2;
-limits.reassembly = 70_000;
-limits.max_message = 70_000;});
-        let mut pair = Pair::open(client, Limits::default());
-        pair.split = split;
-        let ids: Vec<_> = sizes.iter().map(|_| pair.stream()).collect();
-        pair.client_events.clear();
-        let mut queued = vec![0usize; ids.len()];
-        let mut got = vec![Vec::new(); ids.len()];
-        for _ in 0..200_000 {
-            for (at, id) in ids.iter().enumerate() {
-                while let Some(size) = sizes[at].get(queued[at]) {
-                    if pair.server.send(*id, queued[at] as u64, vec![at as u8; *size]).is_err() {
-                        break;
-                    }
-                    queued[at] += 1;
-                }
-            }
-            let moved = pair.step();
-            for event in std::mem::take(&mut pair.client_events) {
-                if let ClientEvent::Message { id, seq, payload, cost } = event {
-                    let at = ids.iter().position(|known| *known == id).unwrap();
-                    prop_assert_eq!(seq as usize, got[at].len());
-                    prop_assert!(payload.pieces().all(|piece| piece.iter().all(|b| *b == at as u8)));
-                    got[at].push(payload.len());
-                    pair.client.consume(id, cost);
-                }
-            }
-            if !moved {
-                break;
-            }
-        }
-        prop_assert_eq!(got, sizes);
-    }
-
-    /// No input from a peer panics, before or behind the hello, in any chunking.
-    #[test]
-    fn no_input_panics(garbage in proptest::collection::vec(any::<u8>(), 0..400), split in 1usize..50, open: bool) {
-        let mut pair = if open {
-            let mut pair = Pair::open(Limits::default(), Limits::default());
-            pair.stream();
-            pair
-        } else {
-            Pair::with(Limits::default(), Limits::default())
-        };
-        for piece in garbage.chunks(split) {
-            pair.server.handle_input(Time::ZERO, Bytes::copy_from_slice(piece));
-            pair.client.handle_input(Time::ZERO, Bytes::copy_from_slice(piece));
-        }
-        while pair.server.poll_event().is_some() || pair.client.poll_event().is_some() {}
-        while pair.server.poll_transmit(usize::MAX).is_some() || pair.client.poll_transmit(usize::MAX).is_some() {}
-    }
 }

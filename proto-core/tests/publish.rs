@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::Pair;
+use common::{Pair, config};
 use proptest::prelude::*;
 use selium_remote_client_protocol::{
     Limits, RequestId, SendError,
@@ -94,6 +94,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
+    #![proptest_config(config(128))]
+
     #[test]
     fn each_message_is_handed_over_once(ops in proptest::collection::vec(op(), 1..150)) {
         let mut world = World::new();

@@ -1,12 +1,20 @@
-//! Two machines, joined by byte pipes.
+//! What the tests share: two machines joined by byte pipes, and how properties are run.
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::print_stdout
 )] // Helpers of tests.
 
+pub(crate) mod watch;
+pub(crate) mod world;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use bytes::Bytes;
+use proptest::test_runner::{Config, RngSeed};
 use selium_remote_client_protocol::{
     Limits, RequestId, Time,
     client::{ClientConfig, ClientConnection, ClientEvent, RequestOptions, StreamKind},
@@ -14,6 +22,24 @@ use selium_remote_client_protocol::{
     limits::MAX_WRITE,
     server::{ServerConnection, ServerEvent},
 };
+
+/// So many cases of a property; the environment variable `PROPTEST_CASES` scales all of them (256 changes nothing). The
+/// seed is printed, and `PROPTEST_RNG_SEED` repeats it. Nothing is written to disk.
+pub(crate) fn config(cases: u32) -> Config {
+    let defaults = Config::default();
+    let seed = match defaults.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        _ => RandomState::new().build_hasher().finish(),
+    };
+    println!("PROPTEST_RNG_SEED={seed}");
+    Config {
+        cases: cases.saturating_mul(defaults.cases) / 256,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        max_shrink_iters: 2_000,
+        ..defaults
+    }
+}
 
 pub(crate) struct Pair {
     pub(crate) client: ClientConnection,
@@ -23,15 +49,21 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn open(client_limits: Limits, server_limits: Limits) -> Self {
+    /// Before anything was said.
+    pub(crate) fn with(client_limits: Limits, server_limits: Limits) -> Self {
         let hello = ClientHello::new([1; 16], [2; 16], &client_limits);
-        let mut pair = Self {
+        Self {
             client: ClientConnection::new(ClientConfig::new(hello, client_limits)),
             server: ServerConnection::new(server_limits),
             client_events: Vec::new(),
             server_events: Vec::new(),
-        };
+        }
+    }
+
+    pub(crate) fn open(client_limits: Limits, server_limits: Limits) -> Self {
+        let mut pair = Self::with(client_limits, server_limits);
         pair.run();
+        assert!(matches!(pair.server_events[..], [ServerEvent::Hello(_)]));
         let hello = ServerHello::new([9; 16], &server_limits);
         pair.server.accept(&hello);
         pair.run();

@@ -1,0 +1,306 @@
+//! Progress: whatever the sizes, windows, budgets and weights, what is read arrives, and requests are answered.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use common::{
+    config,
+    watch::Side,
+    world::{Traffic, World, pattern},
+};
+use proptest::prelude::*;
+use selium_remote_client_protocol::{
+    Limits, RequestId, Weight,
+    client::{ClientEvent, RequestOptions, StreamKind},
+    limits::MAX_WRITE,
+    server::ServerEvent,
+};
+
+/// What one side of a case is willing to hold.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    connection: usize,
+    stream: usize,
+    budget: usize,
+}
+
+impl Room {
+    fn limits(self) -> Limits {
+        Limits::with(|limits| {
+            limits.connection_window = self.connection;
+            limits.max_connection_window = self.connection;
+            limits.stream_window = self.stream;
+            limits.reassembly = self.budget;
+            limits.max_message = self.budget;
+            limits.max_request = self.budget;
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    to_server: bool,
+    weight: u8,
+    sizes: Vec<usize>,
+}
+
+/// A moment: what is carried, and whether anybody reads and asks.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    writes: [usize; 2],
+    arrives: [usize; 2],
+    reads: bool,
+}
+
+fn window() -> impl Strategy<Value = usize> {
+    prop_oneof![33usize..40, 33usize..600, 600usize..20_000, Just(65_536)]
+}
+
+fn room() -> impl Strategy<Value = Room> {
+    let budget = prop_oneof![1usize..500, 16_000usize..17_000, 20_000usize..90_000];
+    (window(), window(), budget).prop_map(|(connection, stream, budget)| Room {
+        connection,
+        stream,
+        budget,
+    })
+}
+
+fn stream() -> impl Strategy<Value = Stream> {
+    let size = prop_oneof![
+        4 => 1usize..100,
+        2 => 1usize..5_000,
+        1 => 16_350usize..16_420,
+        1 => 1usize..80_000,
+    ];
+    (
+        any::<bool>(),
+        1u8..=16,
+        proptest::collection::vec(size, 1..8),
+    )
+        .prop_map(|(to_server, weight, sizes)| Stream {
+            to_server,
+            weight,
+            sizes,
+        })
+}
+
+fn moment() -> impl Strategy<Value = Moment> {
+    let bytes = || prop_oneof![Just(0usize), 1usize..100, 1..MAX_WRITE];
+    ([bytes(), bytes()], [bytes(), bytes()], any::<bool>()).prop_map(|(writes, arrives, reads)| {
+        Moment {
+            writes,
+            arrives,
+            reads,
+        }
+    })
+}
+
+/// Requests and their answers, whose lengths the requests ask for.
+#[derive(Default)]
+struct Asked {
+    open: Vec<(RequestId, usize)>,
+    answered: usize,
+}
+
+impl Asked {
+    fn ask(&mut self, world: &mut World, len: usize, answer: usize) {
+        let options = RequestOptions::new(StreamKind::None);
+        let body = pattern(7, len);
+        if let Ok(id) = world.client.request(answer as u64, body, options) {
+            self.open.push((id, answer));
+        }
+    }
+}
+
+/// Hands out all events; answers whether there were any.
+fn events(world: &mut World, traffic: &mut Traffic, asked: &mut Asked) -> bool {
+    let mut moved = false;
+    while let Some(event) = world.client.poll_event() {
+        match event {
+            ClientEvent::Message {
+                id,
+                seq,
+                payload,
+                cost,
+            } => traffic.take(world, id, seq, &payload.to_vec(), cost),
+            ClientEvent::Response { id, result } => {
+                let at = asked.open.iter().position(|(known, _)| *known == id);
+                let (_, len) = asked.open.remove(at.expect("asked, and not answered"));
+                assert!(result.unwrap() == pattern(id.get(), len));
+                asked.answered += 1;
+            }
+            ClientEvent::Room { .. } => {}
+            other => panic!("{other:?}"),
+        }
+        moved = true;
+    }
+    while let Some(event) = world.server.poll_event() {
+        match event {
+            ServerEvent::Message {
+                id,
+                seq,
+                payload,
+                cost,
+            } => traffic.take(world, id, seq, &payload.to_vec(), cost),
+            ServerEvent::Request { id, op, .. } => {
+                let answer = pattern(id.get(), op as usize);
+                world.server.respond(id, Ok(answer));
+            }
+            ServerEvent::Room { .. } => {}
+            other => panic!("{other:?}"),
+        }
+        moved = true;
+    }
+    moved
+}
+
+/// Carries and reads everything until nothing moves.
+fn settle(world: &mut World, traffic: &mut Traffic, asked: &mut Asked) {
+    loop {
+        let queued = traffic.queue(world);
+        let mut moved = queued;
+        for side in [Side::Client, Side::Server] {
+            moved |= world.write(side, MAX_WRITE) | world.arrive(side, usize::MAX);
+        }
+        if !(moved | events(world, traffic, asked)) {
+            return;
+        }
+    }
+}
+
+fn set_weight(world: &mut World, id: RequestId, stream: &Stream) {
+    let weight = Weight::new(stream.weight).unwrap();
+    if stream.to_server {
+        world.client.set_weight(id, weight);
+    } else {
+        world.server.set_weight(id, weight);
+    }
+}
+
+/// As many messages as go through this window in reasonable time, none longer than the receiver takes.
+fn fitting(stream: &Stream, receiver: Room) -> Vec<usize> {
+    let narrow = receiver.connection.min(receiver.stream);
+    let most = (narrow * 300).min(receiver.budget);
+    stream.sizes.iter().map(|size| (*size).min(most)).collect()
+}
+
+proptest! {
+    #![proptest_config(config(40))]
+
+    /// Streams of both directions at once, with long requests and answers in between, over pipes that hold back.
+    #[test]
+    fn whatever_the_sizes_and_windows_what_is_read_arrives(
+        rooms in [room(), room()],
+        streams in proptest::collection::vec(stream(), 1..6),
+        moments in proptest::collection::vec(moment(), 0..60),
+        requests in proptest::collection::vec((0usize..80_000, 0usize..80_000), 0..4),
+    ) {
+        let [client, server] = rooms;
+        let mut world = World::open(client.limits(), server.limits(), false);
+        let mut traffic = Traffic::new();
+        for stream in &streams {
+            let (kind, receiver) = match stream.to_server {
+                true => (StreamKind::ToServer, server),
+                false => (StreamKind::ToClient, client),
+            };
+            let id = traffic.add(&mut world, kind, fitting(stream, receiver), true);
+            set_weight(&mut world, id, stream);
+        }
+        let mut asked = Asked::default();
+        let mut requests = requests.into_iter();
+        for moment in moments {
+            traffic.queue(&mut world);
+            if let Some((len, answer)) = requests.next() {
+                asked.ask(&mut world, len.min(server.budget), answer.min(client.budget));
+            }
+            for (side, at) in [(Side::Client, 0), (Side::Server, 1)] {
+                if moment.writes[at] > 0 {
+                    world.write(side, moment.writes[at]);
+                }
+                world.arrive(side, moment.arrives[at]);
+            }
+            if moment.reads {
+                events(&mut world, &mut traffic, &mut asked);
+            }
+            world.assert_open();
+        }
+        settle(&mut world, &mut traffic, &mut asked);
+        world.assert_open();
+        prop_assert!(traffic.is_complete(), "stuck");
+        prop_assert!(asked.open.is_empty(), "not answered: {:?}", asked.open);
+        prop_assert_eq!(world.watch.in_reassembly(Side::Client), 0);
+        prop_assert_eq!(world.watch.in_reassembly(Side::Server), 0);
+    }
+
+    /// Requests and answers are no stream data, and streams leave them half of the reassembly budget: as long as that is
+    /// enough for them they come, whatever nobody reads.
+    #[test]
+    fn requests_are_answered_though_nobody_reads_any_stream(
+        rooms in [room(), room()],
+        streams in proptest::collection::vec(stream(), 1..6),
+        requests in proptest::collection::vec((0usize..80_000, 0usize..80_000), 1..6),
+    ) {
+        let [client, server] = rooms;
+        let mut world = World::open(client.limits(), server.limits(), false);
+        let mut traffic = Traffic::new();
+        for stream in &streams {
+            let (kind, receiver) = match stream.to_server {
+                true => (StreamKind::ToServer, server),
+                false => (StreamKind::ToClient, client),
+            };
+            // A message that is longer than half of the budget may take all of it, alone.
+            let half = Room { budget: (receiver.budget / 2).max(1), ..receiver };
+            traffic.add(&mut world, kind, fitting(stream, half), false);
+        }
+        let mut asked = Asked::default();
+        settle(&mut world, &mut traffic, &mut asked);
+        for (len, answer) in &requests {
+            // What needs no reassembly has no need of the budget; the rest gets half of it for sure.
+            asked.ask(&mut world, (*len).min(server.budget / 2), (*answer).min(client.budget / 2));
+            settle(&mut world, &mut traffic, &mut asked);
+        }
+        world.assert_open();
+        prop_assert!(asked.open.is_empty(), "not answered: {:?}", asked.open);
+        prop_assert_eq!(asked.answered, requests.len());
+    }
+
+    /// A stream that nobody reads holds its window and at most two messages that had begun. While the connection's window is
+    /// larger than what such streams hold, the others go on.
+    #[test]
+    fn streams_that_nobody_reads_hold_up_no_other(
+        windows in [33usize..4_000, 33usize..4_000],
+        unread in proptest::collection::vec(stream(), 1..4),
+        read in proptest::collection::vec(stream(), 1..4),
+        spare in 64usize..4_000,
+    ) {
+        let longest = 3_000;
+        let rooms = windows.map(|stream| Room {
+            connection: unread.len() * (stream + 2 * (longest + 32)) + spare,
+            stream,
+            budget: 50_000,
+        });
+        let mut world = World::open(rooms[0].limits(), rooms[1].limits(), false);
+        let mut traffic = Traffic::new();
+        for (stream, is_read) in unread.iter().map(|s| (s, false)).chain(read.iter().map(|s| (s, true))) {
+            let (kind, receiver) = match stream.to_server {
+                true => (StreamKind::ToServer, rooms[1]),
+                false => (StreamKind::ToClient, rooms[0]),
+            };
+            let mut sizes = fitting(stream, receiver);
+            if !is_read {
+                sizes = sizes.iter().cycle().take(200).map(|size| size.min(&longest)).copied().collect();
+            }
+            traffic.add(&mut world, kind, sizes, is_read);
+        }
+        let mut asked = Asked::default();
+        settle(&mut world, &mut traffic, &mut asked);
+        world.assert_open();
+        let held: Vec<_> = traffic.streams.values().map(|flow| (flow.is_read, flow.got, flow.sizes.len())).collect();
+        prop_assert!(traffic.is_complete(), "(read, got, of): {:?}", held);
+    }
+}
