@@ -1,7 +1,7 @@
 //! What can be wrong with a certificate directory.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -28,38 +28,30 @@ fn remedy_of(file: &Path) -> String {
 
 /// Why a certificate directory cannot be used. Every text names the exact path, the files that are expected and the
 /// command that makes them.
-#[derive(Debug, Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum CertificateError {
     /// There is no such directory.
-    #[error("there is no certificate directory {}: {}", directory.display(), remedy(directory))]
     DirectoryMissing {
         /// Where it should be.
         directory: PathBuf,
     },
     /// It is something else.
-    #[error("{} is not a directory: {}", directory.display(), remedy(directory))]
     NotADirectory {
         /// Its path.
         directory: PathBuf,
     },
     /// A file is missing.
-    #[error("the file {} is missing: {}", path.display(), remedy_of(path))]
     FileMissing {
         /// Where it should be.
         path: PathBuf,
     },
     /// It is a directory, a pipe or another thing that is not a file.
-    #[error("{} is not a file: {}", path.display(), remedy_of(path))]
     NotAFile {
         /// Its path.
         path: PathBuf,
     },
     /// A file or the directory cannot be read.
-    #[error(
-        "{} cannot be read; check its owner and mode (the user who runs this must be able to read it): {}",
-        path.display(), remedy_of(path)
-    )]
     Unreadable {
         /// Its path.
         path: PathBuf,
@@ -67,19 +59,16 @@ pub enum CertificateError {
         source: io::Error,
     },
     /// A file is larger than [`MAX_FILE`] bytes.
-    #[error("{} is larger than {MAX_FILE} bytes, it is no certificate file: {}", path.display(), remedy_of(path))]
     TooLarge {
         /// Its path.
         path: PathBuf,
     },
     /// A file is empty.
-    #[error("{} is empty: {}", path.display(), remedy_of(path))]
     Empty {
         /// Its path.
         path: PathBuf,
     },
     /// A file has nothing of what it should hold.
-    #[error("{} has no {expected} in PEM in it: {}", path.display(), remedy_of(path))]
     Nothing {
         /// Its path.
         path: PathBuf,
@@ -87,7 +76,6 @@ pub enum CertificateError {
         expected: &'static str,
     },
     /// A file's PEM is damaged.
-    #[error("the PEM in {} is damaged: {}", path.display(), remedy_of(path))]
     Pem {
         /// Its path.
         path: PathBuf,
@@ -95,16 +83,11 @@ pub enum CertificateError {
         source: rustls_pki_types::pem::Error,
     },
     /// The private key is encrypted.
-    #[error(
-        "the private key in {} is encrypted, which is not supported; `openssl pkey -in <encrypted> -out {}` decrypts it",
-        path.display(), path.display()
-    )]
     EncryptedKey {
         /// Its path.
         path: PathBuf,
     },
     /// A certificate's contents cannot be used.
-    #[error("a certificate in {} cannot be used: {}", path.display(), remedy_of(path))]
     Certificate {
         /// Its path.
         path: PathBuf,
@@ -112,7 +95,6 @@ pub enum CertificateError {
         source: rustls::Error,
     },
     /// The private key's contents cannot be used.
-    #[error("the private key in {} cannot be used: {}", path.display(), remedy_of(path))]
     Key {
         /// Its path.
         path: PathBuf,
@@ -120,24 +102,114 @@ pub enum CertificateError {
         source: rustls::Error,
     },
     /// The key is not the certificate's.
-    #[error(
-        "the private key {} does not belong to the certificate {}: {}",
-        directory.join(CLIENT_KEY_FILE).display(),
-        directory.join(CLIENT_CERTIFICATE_FILE).display(),
-        remedy(directory)
-    )]
     KeyMismatch {
         /// The directory of both.
         directory: PathBuf,
     },
     /// rustls refuses the configuration as a whole.
-    #[error("no TLS configuration can be made of {}: {}", directory.display(), remedy(directory))]
     Tls {
         /// The directory.
         directory: PathBuf,
         /// Why.
         source: rustls::Error,
     },
+}
+
+impl CertificateError {
+    /// What is wrong, without what to do about it.
+    #[must_use]
+    pub fn fact(&self) -> String {
+        match self {
+            Self::DirectoryMissing { directory } => {
+                format!("there is no certificate directory {}", directory.display())
+            }
+            Self::NotADirectory { directory } => {
+                format!("{} is not a directory", directory.display())
+            }
+            Self::FileMissing { path } => format!("the file {} is missing", path.display()),
+            Self::NotAFile { path } => format!("{} is not a file", path.display()),
+            Self::Unreadable { path, .. } => format!(
+                "{} cannot be read; check its owner and mode (the user who runs this must be able to read it)",
+                path.display()
+            ),
+            Self::TooLarge { path } => format!(
+                "{} is larger than {MAX_FILE} bytes, it is no certificate file",
+                path.display()
+            ),
+            Self::Empty { path } => format!("{} is empty", path.display()),
+            Self::Nothing { path, expected } => {
+                format!("{} has no {expected} in PEM in it", path.display())
+            }
+            Self::Pem { path, .. } => format!("the PEM in {} is damaged", path.display()),
+            Self::EncryptedKey { path } => format!(
+                "the private key in {} is encrypted, which is not supported",
+                path.display()
+            ),
+            Self::Certificate { path, .. } => {
+                format!("a certificate in {} cannot be used", path.display())
+            }
+            Self::Key { path, .. } => {
+                format!("the private key in {} cannot be used", path.display())
+            }
+            Self::KeyMismatch { directory } => format!(
+                "the private key {} does not belong to the certificate {}",
+                directory.join(CLIENT_KEY_FILE).display(),
+                directory.join(CLIENT_CERTIFICATE_FILE).display()
+            ),
+            Self::Tls { directory, .. } => {
+                format!(
+                    "no TLS configuration can be made of {}",
+                    directory.display()
+                )
+            }
+        }
+    }
+
+    /// What to do about it in a client's directory.
+    fn remedy(&self) -> String {
+        match self {
+            Self::DirectoryMissing { directory }
+            | Self::NotADirectory { directory }
+            | Self::KeyMismatch { directory }
+            | Self::Tls { directory, .. } => remedy(directory),
+            Self::EncryptedKey { path } => format!(
+                "`openssl pkey -in <encrypted> -out {}` decrypts it",
+                path.display()
+            ),
+            Self::FileMissing { path }
+            | Self::NotAFile { path }
+            | Self::Unreadable { path, .. }
+            | Self::TooLarge { path }
+            | Self::Empty { path }
+            | Self::Nothing { path, .. }
+            | Self::Pem { path, .. }
+            | Self::Certificate { path, .. }
+            | Self::Key { path, .. } => remedy_of(path),
+        }
+    }
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let between = match self {
+            Self::EncryptedKey { .. } => "; ",
+            _ => ": ",
+        };
+        write!(f, "{}{between}{}", self.fact(), self.remedy())
+    }
+}
+
+impl std::error::Error for CertificateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { source, .. } => Some(source),
+            Self::Pem { source, .. } => Some(source),
+            Self::Certificate { source, .. }
+            | Self::Key { source, .. }
+            | Self::Tls { source, .. } => Some(source),
+            _ => None,
+        }
+    }
 }
 
 /// What should be put right in a certificate directory that can be used nevertheless.

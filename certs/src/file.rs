@@ -11,7 +11,12 @@ use rustls_pki_types::{
     pem::{PemObject, SectionKind},
 };
 
+use zeroize::Zeroizing;
+
 use crate::{CertificateError, CertificateWarning, MAX_FILE};
+
+/// A private key that is wiped when it is dropped.
+pub(crate) type Secret = Zeroizing<PrivateKeyDer<'static>>;
 
 /// Checks that the directory is one that can be looked into.
 pub(crate) fn check_directory(path: &Path) -> Result<(), CertificateError> {
@@ -53,13 +58,13 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 /// The first private key of a file, and a warning when others may read it.
 pub(crate) fn private_key(
     path: &Path,
-) -> Result<(PrivateKeyDer<'static>, Option<CertificateWarning>), CertificateError> {
+) -> Result<(Secret, Option<CertificateWarning>), CertificateError> {
     let (text, metadata) = read(path)?;
     let key = sections(path, &text)?
         .into_iter()
         .find_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
     match key {
-        Some(key) => Ok((key, open_to_others(path, &metadata))),
+        Some(key) => Ok((Zeroizing::new(key), open_to_others(path, &metadata))),
         None if contains(&text, b"ENCRYPTED") => Err(CertificateError::EncryptedKey {
             path: path.to_owned(),
         }),
@@ -74,7 +79,8 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-fn read(path: &Path) -> Result<(Vec<u8>, fs::Metadata), CertificateError> {
+/// The text of a file, which may hold a key.
+pub(crate) fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, fs::Metadata), CertificateError> {
     let path_of = || path.to_owned();
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => CertificateError::FileMissing { path: path_of() },
@@ -89,7 +95,9 @@ fn read(path: &Path) -> Result<(Vec<u8>, fs::Metadata), CertificateError> {
     }
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    let mut text = Vec::new();
+    // Room for all of it from the start: a buffer that grows leaves copies behind.
+    let room = usize::try_from(metadata.len().min(MAX_FILE) + 1).unwrap_or_default();
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
     file.take(MAX_FILE + 1)
         .read_to_end(&mut text)
         .map_err(unreadable)?;
@@ -103,7 +111,10 @@ fn read(path: &Path) -> Result<(Vec<u8>, fs::Metadata), CertificateError> {
 }
 
 /// All sections of a PEM file whose kinds are known, in order.
-fn sections(path: &Path, text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, CertificateError> {
+pub(crate) fn sections(
+    path: &Path,
+    text: &[u8],
+) -> Result<Vec<(SectionKind, Vec<u8>)>, CertificateError> {
     <(SectionKind, Vec<u8>)>::pem_slice_iter(text)
         .collect::<Result<_, _>>()
         .map_err(|source| CertificateError::Pem {
@@ -112,8 +123,9 @@ fn sections(path: &Path, text: &[u8]) -> Result<Vec<(SectionKind, Vec<u8>)>, Cer
         })
 }
 
+/// A warning when a key's file may be read or written by others.
 #[cfg(unix)]
-fn open_to_others(path: &Path, metadata: &fs::Metadata) -> Option<CertificateWarning> {
+pub(crate) fn open_to_others(path: &Path, metadata: &fs::Metadata) -> Option<CertificateWarning> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = metadata.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| CertificateWarning::KeyOpenToOthers {
@@ -124,6 +136,6 @@ fn open_to_others(path: &Path, metadata: &fs::Metadata) -> Option<CertificateWar
 
 /// Elsewhere access is not a matter of mode bits.
 #[cfg(not(unix))]
-fn open_to_others(_path: &Path, _metadata: &fs::Metadata) -> Option<CertificateWarning> {
+pub(crate) fn open_to_others(_path: &Path, _metadata: &fs::Metadata) -> Option<CertificateWarning> {
     None
 }

@@ -1,6 +1,7 @@
 //! Certificates of the Selium Remote Client: loading a certificate directory into rustls.
 //!
-//! A client's certificate directory holds three PEM files, as `selium-runtime generate-certs` writes them:
+//! A client's certificate directory holds three PEM files, as `selium cert init` and `selium-runtime generate-certs`
+//! write them:
 //!
 //! | file | what |
 //! | --- | --- |
@@ -19,9 +20,17 @@
 //! let config: rustls::ClientConfig = directory.client_config()?;
 //! # Ok::<(), selium_remote_certs::CertificateError>(())
 //! ```
+//!
+//! With the feature `issue` the crate also makes certificates and looks into them: see the module `issue`, which is
+//! what `selium cert` consists of.
 
 mod error;
 mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(feature = "issue")]
+pub mod issue;
 
 use std::{
     path::{Path, PathBuf},
@@ -29,7 +38,7 @@ use std::{
 };
 
 use rustls::{ClientConfig, RootCertStore, crypto::ring, sign};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 
 pub use error::{CertificateError, CertificateWarning};
 
@@ -51,7 +60,7 @@ pub struct CertificateDirectory {
     path: PathBuf,
     roots: Vec<CertificateDer<'static>>,
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: file::Secret,
     warnings: Vec<CertificateWarning>,
 }
 

@@ -105,6 +105,8 @@ pub(crate) enum Failure {
     Interrupted(Option<String>),
     /// It was said already.
     Reported,
+    /// What was found was said already; this is its exit code.
+    Verdict(u8),
 }
 
 /// An error as JSON.
@@ -148,6 +150,7 @@ impl Failure {
             Self::BrokenPipe => 0,
             Self::Usage { .. } => USAGE,
             Self::Interrupted(_) => INTERRUPTED,
+            Self::Verdict(code) => *code,
             Self::Client { .. }
             | Self::Log { .. }
             | Self::Local(_)
@@ -202,7 +205,7 @@ impl Failure {
             Self::Output(why) => Some(format!("cannot write to stdout: {why}")),
             Self::Interrupted(None) => Some("interrupted".to_owned()),
             Self::Interrupted(Some(what)) => Some(format!("interrupted: {what}")),
-            Self::BrokenPipe | Self::Reported => None,
+            Self::BrokenPipe | Self::Reported | Self::Verdict(_) => None,
         }
     }
 
@@ -214,7 +217,9 @@ impl Failure {
             }
             Self::Interrupted(_) => "interrupted".to_owned(),
             Self::Local(_) => "local".to_owned(),
-            Self::Output(_) | Self::BrokenPipe | Self::Reported => "output".to_owned(),
+            Self::Output(_) | Self::BrokenPipe | Self::Reported | Self::Verdict(_) => {
+                "output".to_owned()
+            }
         }
     }
 

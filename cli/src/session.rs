@@ -1,6 +1,7 @@
 //! What every command needs: the options, the output, Ctrl-C and the connection.
 
 use std::cell::OnceCell;
+use std::path::Path;
 
 use selium_remote_client::{Client, ClientConfigBuilder};
 
@@ -60,6 +61,11 @@ impl Session {
             self.output.warning(&text).await;
         }
         Ok(client)
+    }
+
+    /// Where the certificates are.
+    pub(crate) fn cert_dir(&self) -> &Path {
+        &self.global.cert_dir
     }
 
     /// `host:port` of the server, for messages.

@@ -58,3 +58,75 @@ the same name the last one is shown.";
 pub(crate) const PS: &str = "\
 STATE is started or stopped: the runtime does not tell when a process ends by itself. LOG is none (the process lacks a \
 capability that logging needs), waiting, attached or ended.";
+
+/// After the commands of `cert`.
+pub(crate) const CERT: &str = "\
+Where things are, under the folder of --dir (all folders 0700, all keys 0600):
+  certs/          ca.crt, client.crt, client.key: what clients read;
+                  server.crt, server.key: the runtime's own
+  control-plane/  server.crt, server.key, clients-ROLE.crt:
+                  what the control plane's server is provisioned with
+  clients/NAME/   what `issue` made, until it is handed over
+  authority/      the CAs with their private keys, and copies of the
+                  certificates that were issued
+
+Nothing but these commands reads authority/: keep it on another machine if you can, and name it with --authority.
+
+The control plane's server and the runtime have different CAs on purpose: any guest may use the runtime's key. A \
+directory that `selium-runtime generate-certs` wrote has one CA for everything. It works, for the role admin only, but \
+whoever has the runtime's key can pose as the control plane.
+
+There is no list of revoked certificates. To shut somebody out, give their role a new CA.
+
+A new CA for a role: move ROLE-ca.crt and ROLE-ca.key out of authority/. The next `selium cert issue --role ROLE` makes \
+a new CA and adds it to clients-ROLE.crt, where both are trusted. Issue for everybody (--force), then take the old CA \
+out of clients-ROLE.crt, and install the control plane again after each change. A new CA for the server: let every \
+ca.crt have both CAs before the server changes its certificate.
+
+Private keys are never shown, and never part of a command line.
+
+Start with:
+  selium cert init
+  selium cert status";
+
+/// After the options of `cert init`.
+pub(crate) const CERT_INIT: &str = "\
+Examples:
+  selium cert init
+  selium cert init --dir work --server-name selium.example.org \\
+      --server-name 10.0.0.7";
+
+/// After the options of `cert status`.
+pub(crate) const CERT_STATUS: &str = "\
+Without --dir it looks at the certificates of --cert-dir; if these are those of the present folder, or with --dir, at \
+all that is there.
+
+Exit codes:
+  0  fine
+  1  a renewal is due: less than a third of a certificate's life
+     is left, or less than a year of a CA's
+  2  something has expired or cannot be used: missing, unreadable,
+     a key that does not belong to its certificate, another CA;
+     also wrong usage";
+
+/// After the options of `cert renew`.
+pub(crate) const CERT_RENEW: &str = "\
+Renews everything that lies under the folder, with new keys: owner and mode of the files stay. What is not from the \
+CAs here is left as it is.
+
+What was made for somebody (clients/NAME, or only a copy in authority/issued) keeps its key: send them \
+authority/issued/NAME.crt, which is no secret, and `selium cert import` puts it in place.
+
+Examples:
+  selium cert renew --if-needed && selium cert status
+  selium cert renew server --server-name selium.example.org";
+
+/// After the options of `cert bundle`.
+pub(crate) const CERT_BUNDLE: &str = "\
+THE FILE CONTAINS A PRIVATE KEY: whoever has it can act as NAME. Send it over a safe way only; delete it, and the \
+folder under clients/, when it is imported.";
+
+/// After the options of `cert import`.
+pub(crate) const CERT_IMPORT: &str = "\
+Writes ca.crt, client.crt and client.key to the directory of --cert-dir. A certificate without a key replaces \
+client.crt, if it is for the key that is there and ends later.";

@@ -1,6 +1,7 @@
 //! The command line: commands, options and their environment variables.
 
 mod capability;
+pub(crate) mod cert;
 mod global;
 mod help;
 mod parse;
@@ -100,6 +101,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Measure the round trip to the server
     Ping(PingArgs),
+    /// Make certificates, hand them over, renew them, look at them
+    Cert(cert::CertArgs),
 }
 
 /// `selium start`.

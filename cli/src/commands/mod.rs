@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod cert;
 mod info;
 mod inspect;
 mod logs;
@@ -28,6 +29,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Inspect(args) => inspect::run(session, args).await,
         Command::Info(args) => info::run(session, args).await,
         Command::Ping(args) => ping::run(session, args).await,
+        Command::Cert(args) => cert::run(session, args).await,
     }
 }
 
