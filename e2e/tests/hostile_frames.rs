@@ -140,6 +140,9 @@ fn frames_out_of_place_end_the_connection() {
             (reset(4), never.to_owned()),
             (more(4, 1), never.to_owned()),
             (Frame::Cancel { id: 4 }, never.to_owned()),
+            (Frame::Credit { id: 4, limit: 1 }, never.to_owned()),
+            // The end of a request that is no stream.
+            (end(3), "request 3: no such stream".to_owned()),
             // Answers that nobody asked for, whatever became of the id.
             (response(1), never_sent(1)),
             (response(2), never_sent(2)),
@@ -208,14 +211,8 @@ fn frames_of_what_is_over_are_skipped() {
         for id in [1, 3] {
             talk.say(&late(id)).await;
         }
-        // An answer to a ping that was not sent, kinds of the future, an end of a half that the client never had, and
-        // credit of a stream that is none.
-        talk.say(&[
-            Frame::Pong([1; 8]),
-            end(2),
-            Frame::Credit { id: 9, limit: 1 },
-        ])
-        .await;
+        // An answer to a ping that was not sent, kinds of the future, and an end of a half that the client never had.
+        talk.say(&[Frame::Pong([1; 8]), end(2)]).await;
         talk.wire.write(&[5, 0x80, 0, 1, 2, 3, 2, 0xff, 7]).await;
         assert_eq!(talk.ping().await, []);
         // Stream data of what is over counts for the connection's credit, which comes back at once: as much as the
@@ -267,22 +264,21 @@ fn requests_can_neither_be_ended_nor_reset() {
     let _turn = turn();
     let honest = Honest::start(&server);
     block_on(async {
-        // END of a request is nothing: the client has no half of it to end. It goes on, and is answered once.
+        // END of a request that is over crossed its answer.
         let mut talk = Talk::open(&server).await;
-        talk.say(&[beginning(1, 300, 1), end(1), end(1)]).await;
-        assert_eq!(talk.ping().await, []);
-        talk.say(&[Frame::Cancel { id: 1 }, end(1), more(1, 299)])
+        talk.say(&[beginning(1, 300, 1), Frame::Cancel { id: 1 }])
             .await;
+        talk.say(&[end(1), more(1, 299)]).await;
         assert_eq!(talk.answer(1).await.unwrap_err().code, ErrorCode::Cancelled);
         let list = raw(2, op::PROCESS_LIST, Bytes::from_static(b"\x07\x01\x01"));
-        talk.say(&[list, end(2), Frame::Cancel { id: 2 }]).await;
+        talk.say(&[list, Frame::Cancel { id: 2 }]).await;
         // All came in one write: either it was cancelled in time or it was not.
         match talk.answer(2).await {
             Ok(_) => {}
             Err(error) => assert_eq!(error.code, ErrorCode::Cancelled),
         }
         assert_eq!(talk.ping().await, []);
-        // RESET of one that is over crossed its end; of one that is not, it names a stream that does not exist.
+        // So did a RESET. Of a request that is not over it names a stream that does not exist.
         talk.say(&[reset(1), reset(2), beginning(3, 300, 1)]).await;
         assert_eq!(talk.ping().await, []);
         talk.say(&[reset(3)]).await;
