@@ -23,6 +23,7 @@ mod follow;
 pub mod host;
 pub mod hub;
 pub mod ids;
+pub mod policy;
 mod processes;
 pub mod quiet;
 mod requests;
