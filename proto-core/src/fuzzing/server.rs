@@ -53,7 +53,6 @@ struct Run {
     accepted: bool,
     closed: bool,
     says_goodbye: bool,
-    says_nothing: bool,
     last: u64,
     seq: u64,
     has_clock: bool,
@@ -129,7 +128,6 @@ impl Run {
             accepted: false,
             closed: false,
             says_goodbye: false,
-            says_nothing: false,
             last: 0,
             seq: 0,
             has_clock: source.flag(),
@@ -274,11 +272,7 @@ impl Run {
                 let _ = self.transmit(usize::MAX);
             }
             _ => match source.below(16) {
-                0 => {
-                    // A client that was not accepted is told nothing: that is what `refuse` is for.
-                    self.says_nothing = !self.closed && !self.accepted;
-                    self.server.close(error());
-                }
+                0 => self.server.close(error()),
                 1 => self.server.handle_eof(self.now),
                 2 => self.server.refuse(error()),
                 3 => self.server.drain(),
@@ -439,7 +433,6 @@ impl Run {
                     CloseReason::Local(_) | CloseReason::Protocol(_) | CloseReason::Foreign
                 );
                 self.says_goodbye = says || reason == CloseReason::Legacy;
-                self.says_goodbye &= !self.says_nothing;
             }
         }
     }
