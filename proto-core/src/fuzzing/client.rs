@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Source,
+    source::{small, tiny},
     watch::{Watch, any_frame, filler},
 };
 use crate::{
@@ -82,26 +83,12 @@ impl Run {
     fn new(source: &mut Source<'_>) -> Self {
         let limits = match source.below(3) {
             0 => Limits::default(),
-            1 => Limits::with(|limits| {
-                limits.connection_window = 8_000;
-                limits.max_connection_window = 20_000;
-                limits.stream_window = 6_000;
-                limits.reassembly = 50_000;
-                limits.max_message = 40_000;
-                limits.control_queue = 60_000;
-                limits.stream_queue = 20_000;
-                limits.connection_queue = 40_000;
-            }),
-            _ => Limits::with(|limits| {
-                limits.connection_window = 1;
-                limits.max_connection_window = 1;
-                limits.stream_window = 40;
-                limits.reassembly = 10;
-                limits.max_message = 20;
+            1 => small(),
+            _ => {
+                let mut limits = tiny();
                 limits.control_queue = 20_000;
-                limits.stream_queue = 1;
-                limits.connection_queue = 1;
-            }),
+                limits
+            }
         };
         let hello = ClientHello::new([1; 16], [2; 16], &limits);
         let mut config = ClientConfig::new(hello, limits);

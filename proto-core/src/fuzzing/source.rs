@@ -1,4 +1,6 @@
-//! Decisions out of bytes.
+//! Decisions out of bytes, and the limits to decide among.
+
+use crate::Limits;
 
 /// Bytes that decide what happens. When they are used up, every decision is 0.
 #[derive(Clone, Debug)]
@@ -79,4 +81,37 @@ impl<'a> Source<'a> {
         let text = String::from_utf8_lossy(self.bytes(len)).into_owned();
         crate::error::clip(&text, max).to_owned()
     }
+}
+
+/// Limits that a few messages reach.
+pub(super) fn small() -> Limits {
+    Limits::with(|limits| {
+        limits.connection_window = 8_000;
+        limits.max_connection_window = 20_000;
+        limits.stream_window = 6_000;
+        limits.reassembly = 50_000;
+        limits.max_message = 40_000;
+        limits.max_request = 40_000;
+        limits.max_requests = 6;
+        limits.max_streams = 4;
+        limits.control_queue = 60_000;
+        limits.stream_queue = 20_000;
+        limits.connection_queue = 40_000;
+    })
+}
+
+/// Limits with which hardly anything is possible.
+pub(super) fn tiny() -> Limits {
+    Limits::with(|limits| {
+        limits.connection_window = 1;
+        limits.max_connection_window = 1;
+        limits.stream_window = 40;
+        limits.reassembly = 10;
+        limits.max_message = 20;
+        limits.max_request = 30;
+        limits.max_requests = 2;
+        limits.max_streams = 1;
+        limits.stream_queue = 1;
+        limits.connection_queue = 1;
+    })
 }
