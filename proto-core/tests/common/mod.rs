@@ -11,7 +11,7 @@
 pub(crate) mod watch;
 pub(crate) mod world;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 
 use bytes::Bytes;
 use proptest::test_runner::{Config, RngSeed};
@@ -29,7 +29,7 @@ pub(crate) fn config(cases: u32) -> Config {
     let defaults = Config::default();
     let seed = match defaults.rng_seed {
         RngSeed::Fixed(seed) => seed,
-        _ => RandomState::new().build_hasher().finish(),
+        _ => fresh_seed(),
     };
     println!("PROPTEST_RNG_SEED={seed}");
     Config {
@@ -39,6 +39,11 @@ pub(crate) fn config(cases: u32) -> Config {
         max_shrink_iters: 2_000,
         ..defaults
     }
+}
+
+#[allow(clippy::disallowed_types)] // The one place for randomness: a seed that is printed.
+fn fresh_seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
 }
 
 pub(crate) struct Pair {
