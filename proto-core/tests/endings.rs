@@ -391,3 +391,20 @@ fn nothing_is_sent_between_the_hello_and_its_answer() {
     client.close();
     assert_eq!(client.poll_transmit(MAX_WRITE), None);
 }
+
+#[test]
+fn an_acknowledgement_does_not_overtake_the_answer_that_opened_the_stream() {
+    let mut pair = Pair::open(Limits::default(), Limits::default());
+    let id = pair.request(StreamKind::ToServer);
+    pair.run();
+    pair.server
+        .respond_stream(id, vec![0; 40_000], StreamKind::ToServer)
+        .unwrap();
+    pair.server.acknowledge(id, 0, false);
+    pair.run();
+    pair.assert_open();
+    assert!(matches!(
+        pair.client_events[..],
+        [ClientEvent::Response { .. }]
+    ));
+}

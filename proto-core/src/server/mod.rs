@@ -342,9 +342,11 @@ impl ServerConnection {
         }
     }
 
-    /// Acknowledges published messages up to `seq`.
+    /// Acknowledges published messages up to `seq`. Nothing is said while the answer that opened the stream waits: a
+    /// client that sent something before it is out of order.
     pub fn acknowledge(&mut self, id: RequestId, seq: u64, may_be_dropped: bool) {
-        if self.check_stream(id, StreamKind::ToServer).is_ok() {
+        let is_open = self.check_stream(id, StreamKind::ToServer).is_ok();
+        if is_open && !self.mux.out.holds_response(id.0) {
             self.mux.out.urgent(&Frame::Ack {
                 id: id.0,
                 seq,

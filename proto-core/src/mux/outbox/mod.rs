@@ -222,6 +222,12 @@ impl Outbox {
         !self.unbegun.is_empty()
     }
 
+    /// Whether a response to this id waits, or a part of it.
+    pub(crate) fn holds_response(&self, id: u64) -> bool {
+        let front = self.lanes.get(&id).and_then(|lane| lane.items.front());
+        matches!(front, Some(Item::Message(message)) if !message.head.is_data())
+    }
+
     /// Whether a request waits of which the peer has not heard.
     pub(crate) fn holds(&self, id: u64) -> bool {
         self.unbegun.binary_search(&id).is_ok()
