@@ -408,3 +408,40 @@ fn an_acknowledgement_does_not_overtake_the_answer_that_opened_the_stream() {
         [ClientEvent::Response { .. }]
     ));
 }
+
+#[test]
+fn a_stream_that_opens_before_its_request_was_sent_has_one_window() {
+    let mut pair = Pair::open(Limits::default(), Limits::default());
+    let options = RequestOptions::new(StreamKind::ToServer);
+    let id = pair.client.request(1, vec![0; 40_000], options).unwrap();
+    let begin = pair.client.poll_transmit(0).unwrap();
+    assert!(begin.len() < 20_000, "a part of the request");
+    // The server answers at once; what it says of credit before that counts for nothing.
+    let frames = [
+        Frame::Credit {
+            id: id.get(),
+            limit: 1 << 40,
+        },
+        Frame::Response {
+            id: id.get(),
+            code: 0,
+            total: 0,
+            chunk: Payload::new(),
+        },
+    ];
+    for frame in frames {
+        pair.client.handle_input(Time::ZERO, frame.to_bytes());
+    }
+    let (mut seq, mut written) = (0, begin.len());
+    for _ in 0..100 {
+        while pair.client.send(id, seq, vec![0; 10_000]).is_ok() {
+            seq += 1;
+        }
+        while let Some(write) = pair.client.poll_transmit(MAX_WRITE) {
+            written += write.len();
+        }
+    }
+    let window = Limits::default().stream_window;
+    assert!(written > 40_000 + window / 2, "{written}");
+    assert!(written < 40_000 + window + 1_000, "{written}");
+}

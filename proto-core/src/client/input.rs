@@ -61,10 +61,11 @@ impl ClientConnection {
                 self.events.extend(news.then_some(ClientEvent::Draining));
             }
             Frame::Credit { id, limit } => {
-                if id != 0 {
-                    self.known(id)?;
+                // A stream's counts from its answer on.
+                let open = |sent: &Sent| sent.is_streaming();
+                if id == 0 || self.known(id)? && self.sent.get(&id).is_some_and(open) {
+                    self.mux.out.raise(id, limit);
                 }
-                self.mux.out.raise(id, limit);
             }
             Frame::Response {
                 id,

@@ -324,7 +324,8 @@ impl Outbox {
 
     /// Makes a lane for a stream, so that credit which arrives before its first message is kept.
     pub(crate) fn open_lane(&mut self, id: u64) {
-        let _ = self.lane(id);
+        // It may still carry the rest of the request that opened the stream; it does not go with that any more.
+        self.lane(id).passing = false;
     }
 
     /// Sets how long the turns of a stream's lane are.
