@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use selium_remote_client_protocol::{CapabilitySet, Limits};
+use selium_remote_client_protocol::Limits;
+
+use crate::policy::Policy;
 
 /// Configuration of a [`crate::Server`]. Every limit states what happens past it.
 #[derive(Clone, Debug)]
@@ -13,6 +15,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Connections beyond that which may wait for their refusal. Past it a connection is dropped without a word.
     pub max_refused: usize,
+    /// The same for each role's connections beyond the role's own limit; see [`crate::Server::is_full_for`].
+    pub max_refused_of_role: usize,
     /// Bytes of answers and other control frames that may wait on all connections together. Past it the connection on
     /// which most wait is closed.
     pub all_control_bytes: usize,
@@ -40,15 +44,13 @@ pub struct Config {
     /// Outcomes that are remembered per session. Past it the oldest is forgotten; a retry of it is answered
     /// "outcome unknown".
     pub max_outcomes: usize,
-    /// How long a connection may take for its hello; needs a clock.
+    /// How long a connection may take for its hello; needs a clock. Past it it is refused.
     pub hello_timeout: Duration,
     /// Wall-clock time at the origin of [`selium_remote_client_protocol::Time`], in milliseconds since the Unix epoch;
     /// `None` without a clock.
     pub unix_origin_ms: Option<u64>,
-    /// The role that clients have here.
-    pub role: String,
-    /// The capabilities that they may pass on.
-    pub ceiling: CapabilitySet,
+    /// Who may do what, and how much of it.
+    pub policy: Policy,
     /// Whether clients are authenticated here.
     pub authenticated: bool,
 }
@@ -61,6 +63,7 @@ impl Default for Config {
             limits: Limits::with(|limits| limits.max_connection_window = limits.connection_window),
             max_connections: 1_024,
             max_refused: 256,
+            max_refused_of_role: 32,
             all_control_bytes: 64 * 1024 * 1024,
             all_queues_bytes: 64 * 1024 * 1024,
             all_reassembly_bytes: 64 * 1024 * 1024,
@@ -75,8 +78,7 @@ impl Default for Config {
             max_outcomes: 1_024,
             hello_timeout: Duration::from_secs(10),
             unix_origin_ms: None,
-            role: "admin".to_owned(),
-            ceiling: CapabilitySet::all(),
+            policy: Policy::default(),
             authenticated: false,
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use selium_remote_client_protocol::{Limits, RequestId, Time, server::ServerConnection};
 
+use crate::policy::RoleId;
+
 /// A connection. Chosen by the server, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -49,6 +51,10 @@ pub(crate) struct Connection {
     pub(crate) core: ServerConnection,
     /// The client's address, as the host tells it.
     pub(crate) peer: String,
+    /// What its client may do.
+    pub(crate) role: RoleId,
+    /// Whether its client was let in, once.
+    pub(crate) accepted: bool,
     /// The client's session, once its hello came.
     pub(crate) session: [u8; 16],
     /// What of it is counted in the server's totals.
@@ -59,14 +65,21 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(limits: Limits, peer: &str, hello_by: Time) -> Self {
+    pub(crate) fn new(limits: Limits, peer: &str, role: RoleId, hello_by: Time) -> Self {
         Self {
             core: ServerConnection::new(limits),
             peer: peer.to_owned(),
+            role,
+            accepted: false,
             session: [0; 16],
             counted: Counted::default(),
             followers: BTreeMap::new(),
             hello_by,
         }
+    }
+
+    /// Whether its hello is still to come.
+    pub(crate) fn is_silent(&self) -> bool {
+        !self.core.is_open() && !self.core.is_closed()
     }
 }

@@ -2,7 +2,7 @@
 
 use selium_remote_client_protocol::{
     ErrorCode, RemoteError, RequestId, SendError,
-    ops::{Common, FollowRequest, FollowStarted, LogState, ProcessState},
+    ops::{Common, FollowRequest, FollowStarted, LogState, ProcessState, op},
     server::StreamKind,
 };
 
@@ -60,15 +60,25 @@ impl Server {
         let started = FollowStarted::new(process.reference(), hub.first(), hub.next(), hub.state());
         let log = hub.log();
         let (id, stream) = waiter;
-        if let Some(connection) = self.connections.get_mut(&id)
-            && connection
-                .core
-                .respond_stream(stream, started.encode(), StreamKind::ToClient)
-                .is_ok()
-        {
-            let weight = common.weight.unwrap_or_default();
-            connection.core.set_weight(stream, weight);
-            self.add_follower(waiter, follower);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let opened =
+                connection
+                    .core
+                    .respond_stream(stream, started.encode(), StreamKind::ToClient);
+            match opened {
+                Ok(()) => {
+                    let weight = common.weight.unwrap_or_default();
+                    connection.core.set_weight(stream, weight);
+                    self.add_follower(waiter, follower);
+                }
+                Err(SendError::Full) => {
+                    // It was answered with the same.
+                    let message = "as many streams are open as this connection may have";
+                    let error = RemoteError::new(ErrorCode::ResourceExhausted, message);
+                    self.record_refusal(waiter, op::LOG_FOLLOW, body, &error);
+                }
+                Err(_) => {}
+            }
         }
         self.look(log, u32::MAX);
         self.pump(id, stream);

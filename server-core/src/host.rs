@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use selium_remote_client_protocol::ops::StartRequest;
 
+use crate::audit::AuditEvent;
+
 /// An operation of the host that was asked for and has not completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
@@ -55,6 +57,8 @@ pub enum HostCall {
         /// The log.
         log: LogId,
     },
+    /// Write down who did what, or was refused. Completes with nothing.
+    Audit(AuditEvent),
 }
 
 /// Something that came of a [`HostCall`].

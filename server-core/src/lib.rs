@@ -12,27 +12,35 @@
 //! - One hub per log reads it once, whatever the number of followers; see [`hub`].
 //! - At most [`Config::max_starts`] starts are in the host at a time, taken in turn from the connections; see [`starts`].
 //! - A changing request is executed at most once, however often it is sent; see [`sessions`].
+//! - Who came in has a role; what it may not do is refused before anything else is looked at; see [`policy`], [`access`].
+//! - What changes something and what is refused is recorded, within bounds; see [`audit`].
 //! - Tables keyed by what a client chose are ordered maps: there is no randomness to seed a hash with.
 
+pub mod access;
+pub mod audit;
 pub mod config;
 mod connection;
 mod failure;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 mod follow;
+mod greeting;
 pub mod host;
 pub mod hub;
 pub mod ids;
 pub mod policy;
 mod processes;
 pub mod quiet;
+mod rate;
 mod requests;
 mod server;
 pub mod sessions;
 pub mod starts;
 pub mod table;
 
+pub use audit::AuditEvent;
 pub use config::Config;
 pub use connection::ConnectionId;
 pub use host::{Completion, Host, HostCall, HostProcess, LogId, OpId};
+pub use policy::{Permission, Permissions, Policy, Role, RoleId, RoleLimits};
 pub use server::{HostCounters, Server};

@@ -25,7 +25,7 @@ pub const MAX_PATTERN: usize = 256;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoleId(pub u16);
 
-/// All roles of a server, at least one.
+/// All roles of a server, at least one and at most [`MAX_ROLES`]: connections with another one may do nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
@@ -41,7 +41,8 @@ pub struct Role {
     pub name: String,
     /// What its clients may ask for.
     pub permissions: Permissions,
-    /// Patterns of modules that they may start: `*` stands for any characters, `/` included. None: none.
+    /// Patterns of modules that they may start: `*` stands for any characters, `/` included. None: none. See
+    /// [`crate::access::module_matches`].
     pub modules: Vec<String>,
     /// The capabilities that they may pass on.
     pub ceiling: CapabilitySet,
@@ -153,7 +154,9 @@ impl FromIterator<Permission> for Permissions {
     }
 }
 
-/// How much the clients of a role may use, all of them together where nothing else is said.
+/// How much the clients of a role may use, all of them together where nothing else is said. The server's own limits
+/// ([`crate::Config`]) hold for all roles together, or for each connection of any: of two limits on the same the lower one
+/// counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RoleLimits {
@@ -169,7 +172,8 @@ pub struct RoleLimits {
     pub queued_bytes: u32,
     /// Processes that were started by them and not stopped. Past it a start is answered "resource exhausted".
     pub processes: u32,
-    /// Starts in any minute; needs a clock. Past it a start is answered "resource exhausted".
+    /// Starts at once, and how many more may follow a minute, evenly; needs a clock, and is not enforced without one. Past
+    /// it a start is answered "resource exhausted".
     pub starts_per_minute: u32,
 }
 
@@ -188,8 +192,15 @@ impl Default for RoleLimits {
     }
 }
 
+impl Default for Policy {
+    /// One role: [`Role::admin`].
+    fn default() -> Self {
+        Self::new(vec![Role::admin()])
+    }
+}
+
 impl Policy {
-    /// A policy of these roles; the first is used where there are none.
+    /// A policy of these roles.
     #[must_use]
     pub fn new(roles: Vec<Role>) -> Self {
         Self { roles }

@@ -6,10 +6,11 @@ use selium_remote_client_protocol::{
     EntrypointArg, ErrorCode, RemoteError,
     abi::{ArgumentError, check_arguments},
     limits::{MAX_ARGUMENT_BYTES, MAX_ARGUMENTS},
-    ops::{Common, ProcessRef, ProcessState, StartRequest, decode_target},
+    ops::{Common, ProcessRef, ProcessState, StartRequest, decode_target, op},
 };
 
 use crate::{
+    audit::{Asked, Done},
     failure,
     follow::LOOKS_IN_A_ROW,
     host::{Completion, HostCall, HostProcess, LogId, OpId, StopFailure},
@@ -28,12 +29,13 @@ fn cancelled_too_late(reference: &ProcessRef) -> RemoteError {
 
 impl Server {
     pub(crate) fn start(&mut self, waiter: Waiter, common: &Common, body: &[u8]) -> Answer {
-        let token = match self.admit(waiter, common) {
+        let asked = self.asked(waiter, op::PROCESS_START, body);
+        let token = match self.admit(waiter, common, &asked) {
             Ok(token) => token,
             Err(answer) => return answer,
         };
-        if let Err(error) = self.queue_start(waiter, token, common, body) {
-            self.settle(waiter, token, Err(error));
+        if let Err(error) = self.queue_start(waiter, token, common, body, &asked) {
+            self.conclude(&asked, waiter, token, Err(error));
         }
         self.next_starts();
         None
@@ -45,10 +47,12 @@ impl Server {
         token: Option<Token>,
         common: &Common,
         body: &[u8],
+        asked: &Asked,
     ) -> Result<(), RemoteError> {
         let spec = StartRequest::decode(body)?;
+        self.allow_start(asked.role, &spec)?;
         check_spec(&spec)?;
-        self.check_ceiling(&spec)?;
+        self.allow_process(asked.role)?;
         let limit = self.config.max_processes;
         if self.table.live() >= limit {
             let message =
@@ -56,8 +60,13 @@ impl Server {
             return Err(exhausted(message, limit));
         }
         let deadline = self.config.unix_origin_ms.and(common.deadline_ms);
-        let name = self.table.reserve_name(&spec)?;
+        let name = self.table.reserve_name(&spec, asked.role)?;
+        if let Err(error) = self.take_start(asked.role) {
+            self.table.release_name(&name);
+            return Err(error);
+        }
         let start = Start {
+            asked: asked.clone(),
             spec,
             name,
             waiter,
@@ -76,24 +85,6 @@ impl Server {
         Ok(())
     }
 
-    fn check_ceiling(&self, spec: &StartRequest) -> Result<(), RemoteError> {
-        let above = spec
-            .capabilities
-            .iter()
-            .find(|capability| !self.config.ceiling.contains(**capability));
-        match above {
-            None => Ok(()),
-            Some(capability) => Err(RemoteError::new(
-                ErrorCode::PermissionDenied,
-                format!(
-                    "the role `{}` may not pass on {capability}",
-                    self.config.role
-                ),
-            )
-            .with_field("capabilities")),
-        }
-    }
-
     /// Hands waiting starts to the host, as many as may be there.
     fn next_starts(&mut self) {
         while let Some(start) = self.starts.pop() {
@@ -104,7 +95,7 @@ impl Server {
                     ErrorCode::DeadlineExceeded,
                     "the deadline passed while the start waited for its turn; nothing was started",
                 );
-                self.settle(start.waiter, start.token, Err(error));
+                self.conclude(&start.asked, start.waiter, start.token, Err(error));
                 continue;
             }
             let op = self.next_op();
@@ -125,6 +116,7 @@ impl Server {
             name,
             waiter,
             token,
+            asked,
             cancelled,
             ..
         } = start;
@@ -135,16 +127,24 @@ impl Server {
                 Err(failure::start(&spec, &words))
             }
         };
-        if let (true, Ok(reference)) = (cancelled, &result) {
-            let error = cancelled_too_late(reference);
-            if self.joined(waiter, token).is_none() {
-                self.settle(waiter, token, Err(error));
-                return self.next_starts();
+        match &result {
+            Ok(reference) if cancelled => {
+                let error = cancelled_too_late(reference);
+                if self.joined(waiter, token).is_none() {
+                    self.record(&asked, &Done::ChangedBut(reference, &error));
+                    self.settle(waiter, token, Err(error));
+                    return self.next_starts();
+                }
+                // Others asked for the same and did not cancel.
+                self.record(&asked, &Done::Changed(reference));
+                self.respond(waiter, Err(error));
             }
-            // Others asked for the same and did not cancel.
-            self.respond(waiter, Err(error));
+            Ok(reference) => self.record(&asked, &Done::Changed(reference)),
+            // `conclude` records it.
+            Err(_) => {}
         }
-        self.settle(waiter, token, result.map(|reference| reference.encode()));
+        let result = result.map(|reference| reference.encode());
+        self.conclude(&asked, waiter, token, result);
         self.next_starts();
     }
 
@@ -170,12 +170,12 @@ impl Server {
                 // It has just made room; but a start is never lost without a word.
                 self.table.release_name(&start.name);
                 let error = RemoteError::new(ErrorCode::ResourceExhausted, "too many starts wait");
-                self.settle(other, start.token, Err(error));
+                self.conclude(&start.asked, other, start.token, Err(error));
             }
             return;
         }
         self.table.release_name(&start.name);
-        self.settle(waiter, start.token, Err(error));
+        self.conclude(&start.asked, waiter, start.token, Err(error));
     }
 
     /// Puts a process that the host has started into the table, whoever still wants it.
@@ -199,7 +199,8 @@ impl Server {
     }
 
     pub(crate) fn stop(&mut self, waiter: Waiter, common: &Common, body: &[u8]) -> Answer {
-        let token = match self.admit(waiter, common) {
+        let asked = self.asked(waiter, op::PROCESS_STOP, body);
+        let token = match self.admit(waiter, common, &asked) {
             Ok(token) => token,
             Err(answer) => return answer,
         };
@@ -218,11 +219,12 @@ impl Server {
             Ok((ordinal, host, ProcessState::Started, _)) => (ordinal, host),
             // Stopping what is stopped changes nothing and is no error.
             Ok((_, _, _, reference)) => {
+                self.record(&asked, &Done::WasSo(&reference));
                 self.settle(waiter, token, Ok(reference.encode()));
                 return None;
             }
             Err(error) => {
-                self.settle(waiter, token, Err(error));
+                self.conclude(&asked, waiter, token, Err(error));
                 return None;
             }
         };
@@ -232,11 +234,11 @@ impl Server {
             .values_mut()
             .find(|stop| stop.ordinal == ordinal)
         {
-            stop.waiters.push((waiter, token));
+            stop.waiters.push((waiter, token, asked));
             return None;
         }
         let op = self.next_op();
-        let waiters = vec![(waiter, token)];
+        let waiters = vec![(waiter, token, asked)];
         self.stopping.insert(op, Stop { ordinal, waiters });
         self.calls.push_back(HostCall::Stop { op, process });
         None
@@ -258,7 +260,7 @@ impl Server {
                 Err(failure::stop(&process.name, &words))
             }
             // Somebody else stopped it: what was asked for is true.
-            (Some(process), Ok(()) | Err(StopFailure::Gone)) => Ok(process.reference().encode()),
+            (Some(process), Ok(()) | Err(StopFailure::Gone)) => Ok(process.reference()),
         };
         if answer.is_ok() {
             let forget = self
@@ -269,8 +271,15 @@ impl Server {
                 self.forget(forget);
             }
         }
-        for (waiter, token) in stop.waiters {
-            self.settle(waiter, token, answer.clone());
+        for (at, (waiter, token, asked)) in stop.waiters.into_iter().enumerate() {
+            match &answer {
+                Ok(reference) if at == 0 => self.record(&asked, &Done::Changed(reference)),
+                // Who asked as well changed nothing by it.
+                Ok(reference) => self.record(&asked, &Done::WasSo(reference)),
+                Err(_) => {}
+            }
+            let answer = answer.clone().map(|reference| reference.encode());
+            self.conclude(&asked, waiter, token, answer);
         }
     }
 
@@ -300,23 +309,11 @@ impl Server {
     }
 }
 
-/// What must be right before the host sees it.
+/// What else must be right before the host sees it.
 fn check_spec(spec: &StartRequest) -> Result<(), RemoteError> {
     let invalid = |field: &str, message: String| {
         Err(RemoteError::new(ErrorCode::InvalidArgument, message).with_field(field))
     };
-    let module = spec.module.escape_debug();
-    if spec.module.is_empty() || spec.module.chars().any(char::is_control) {
-        return invalid("module", format!("`{module}` is not a module id"));
-    }
-    if spec.module.starts_with('/') || spec.module.split('/').any(|part| part == "..") {
-        return invalid(
-            "module",
-            format!(
-                "the module id `{module}` must be relative and stay inside the runtime's modules directory"
-            ),
-        );
-    }
     if spec.entrypoint.is_empty() || spec.entrypoint.chars().any(char::is_control) {
         let entrypoint = spec.entrypoint.escape_debug();
         return invalid("entrypoint", format!("`{entrypoint}` is not an entrypoint"));

@@ -9,19 +9,34 @@ use selium_remote_client_protocol::{
 };
 
 use crate::{
+    access::permission,
+    audit::{Asked, Done},
     server::{Server, Waiter},
     sessions::{Admission, Token},
 };
 
+/// An answer.
+pub(crate) type Reply = Result<Vec<u8>, RemoteError>;
+
 /// An answer that is ready now; `None` when it comes later.
-pub(crate) type Answer = Option<Result<Vec<u8>, RemoteError>>;
+pub(crate) type Answer = Option<Reply>;
 
 impl Server {
     /// Takes a request; it is answered here, or when the host has done what it asks for.
     pub(crate) fn request(&mut self, waiter: Waiter, op: u64, body: &[u8]) {
-        let answer = match Common::decode(body) {
-            Ok(common) => self.execute(waiter, op, &common, body),
-            Err(error) => Some(Err(error.into())),
+        // Before anything of it is read.
+        let allowed = permission(op).map_or(Ok(()), |permission| {
+            self.allow(self.role_of(waiter.0), permission)
+        });
+        let answer = match allowed {
+            Ok(()) => match Common::decode(body) {
+                Ok(common) => self.execute(waiter, op, &common, body),
+                Err(error) => Some(Err(error.into())),
+            },
+            Err(error) => {
+                self.record_refusal(waiter, op, body, &error);
+                Some(Err(error))
+            }
         };
         if let Some(result) = answer {
             self.respond(waiter, result);
@@ -43,7 +58,7 @@ impl Server {
         }
     }
 
-    fn describe(&self, body: &[u8]) -> Result<Vec<u8>, RemoteError> {
+    fn describe(&self, body: &[u8]) -> Reply {
         InfoRequest::decode(body)?;
         Ok(self.info().encode())
     }
@@ -69,12 +84,7 @@ impl Server {
     }
 
     /// Answers a changing request and everyone who joined it.
-    pub(crate) fn settle(
-        &mut self,
-        waiter: Waiter,
-        token: Option<Token>,
-        result: Result<Vec<u8>, RemoteError>,
-    ) {
+    pub(crate) fn settle(&mut self, waiter: Waiter, token: Option<Token>, result: Reply) {
         let mut waiters = self.finish_token(token, &result);
         if !waiters.contains(&waiter) {
             waiters.push(waiter);
@@ -89,6 +99,7 @@ impl Server {
         &mut self,
         waiter: Waiter,
         common: &Common,
+        asked: &Asked,
     ) -> Result<Option<Token>, Answer> {
         let Some(sequence) = common.token else {
             return Ok(None);
@@ -101,19 +112,30 @@ impl Server {
             return Err(None);
         };
         let token = (session, sequence);
-        match self.sessions.admit(token, common.retry, waiter) {
-            Admission::Execute => Ok(Some(token)),
-            Admission::Joined => Err(None),
-            Admission::Done(result) => Err(Some(result)),
-            Admission::Unknown => Err(Some(Err(RemoteError::new(
+        let admission = self.sessions.admit(token, common.retry, asked.role, waiter);
+        let error = match admission {
+            Admission::Execute => return Ok(Some(token)),
+            Admission::Joined => return Err(None),
+            // It was recorded when it was done.
+            Admission::Done(result) => return Err(Some(result)),
+            Admission::Unknown => RemoteError::new(
                 ErrorCode::OutcomeUnknown,
                 "the server does not know any more whether this was done; look before trying again",
-            )))),
-            Admission::TooMany => Err(Some(Err(RemoteError::new(
+            ),
+            Admission::TooMany => RemoteError::new(
                 ErrorCode::ResourceExhausted,
                 "too many retries of this request wait for it",
-            )))),
-        }
+            ),
+            Admission::Foreign => {
+                let name = &self.roles.get(asked.role).role.name;
+                let message = format!(
+                    "the session began under another role than `{name}`; its requests and their outcomes are not yours"
+                );
+                RemoteError::new(ErrorCode::PermissionDenied, message).with_field("session")
+            }
+        };
+        self.record(asked, &Done::Failed(&error));
+        Err(Some(Err(error)))
     }
 
     fn info(&self) -> ServerInfo {
@@ -147,7 +169,7 @@ impl Server {
         info
     }
 
-    fn list(&self, body: &[u8]) -> Result<Vec<u8>, RemoteError> {
+    fn list(&self, body: &[u8]) -> Reply {
         let request = ListRequest::decode(body)?;
         let limit = request.limit.clamp(1, MAX_LIST);
         let mut list = ProcessList::default();
@@ -165,7 +187,7 @@ impl Server {
         Ok(list.encode())
     }
 
-    fn inspect(&self, body: &[u8]) -> Result<Vec<u8>, RemoteError> {
+    fn inspect(&self, body: &[u8]) -> Reply {
         let target = decode_target(body)?;
         Ok(self.table.find(&target)?.info().encode())
     }

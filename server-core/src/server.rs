@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
-    ErrorCode, RemoteError, RequestId, Time, Transmit,
-    hello::{ClientHello, Features, ServerHello},
-    ops::StartRequest,
-    server::ServerEvent,
+    ErrorCode, RemoteError, RequestId, Time, Transmit, ops::StartRequest, server::ServerEvent,
 };
 
 use crate::{
     Config,
+    access::Roles,
+    audit::{Asked, Audit},
     connection::{Connection, ConnectionId, Counted},
     follow::LOOKS_IN_A_ROW,
     host::{Completion, Host, HostCall, LogId, OpId},
@@ -45,6 +44,7 @@ pub(crate) struct Start {
     pub(crate) name: String,
     pub(crate) waiter: Waiter,
     pub(crate) token: Option<Token>,
+    pub(crate) asked: Asked,
     /// When its client stops waiting, if it said so and there is a clock.
     pub(crate) deadline: Option<Time>,
     /// Its client asked to cancel it when the host had it already.
@@ -55,7 +55,7 @@ pub(crate) struct Start {
 #[derive(Debug)]
 pub(crate) struct Stop {
     pub(crate) ordinal: u64,
-    pub(crate) waiters: Vec<(Waiter, Option<Token>)>,
+    pub(crate) waiters: Vec<(Waiter, Option<Token>, Asked)>,
 }
 
 /// The server. See the crate's documentation for how to drive it.
@@ -63,7 +63,9 @@ pub(crate) struct Stop {
 pub struct Server {
     pub(crate) config: Config,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
-    last_connection: u64,
+    pub(crate) last_connection: u64,
+    pub(crate) roles: Roles,
+    pub(crate) audit: Audit,
     /// Connections that may have something to transmit, or are to be closed.
     pub(crate) ready: BTreeSet<ConnectionId>,
     pub(crate) calls: VecDeque<HostCall>,
@@ -76,16 +78,16 @@ pub struct Server {
     pub(crate) last_log: u64,
     pub(crate) ring_bytes: usize,
     /// What all connections hold.
-    total: Counted,
+    pub(crate) total: Counted,
     pub(crate) counters: HostCounters,
     pub(crate) starts: StartQueue<Start>,
     pub(crate) starting: BTreeMap<OpId, Start>,
     pub(crate) stopping: BTreeMap<OpId, Stop>,
     last_op: u64,
     pub(crate) sessions: Sessions<Waiter>,
-    ids: Option<Ids>,
+    pub(crate) ids: Option<Ids>,
     pub(crate) now: Time,
-    draining: bool,
+    pub(crate) draining: bool,
 }
 
 impl Server {
@@ -95,6 +97,8 @@ impl Server {
         Self {
             connections: BTreeMap::new(),
             last_connection: 0,
+            roles: Roles::new(&config),
+            audit: Audit::default(),
             ready: BTreeSet::new(),
             calls: VecDeque::new(),
             table: Table::default(),
@@ -115,28 +119,6 @@ impl Server {
             draining: false,
             config,
         }
-    }
-
-    /// Whether there is no room even for connections that are to be refused: drop new ones then.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let Config {
-            max_connections,
-            max_refused,
-            ..
-        } = self.config;
-        self.connections.len() >= max_connections.saturating_add(max_refused)
-    }
-
-    /// Takes a new connection from `peer` (its address).
-    pub fn open(&mut self, now: Time, peer: &str) -> ConnectionId {
-        self.now = now;
-        self.last_connection += 1;
-        let id = ConnectionId(self.last_connection);
-        let hello_by = now.saturating_add(self.config.hello_timeout);
-        self.connections
-            .insert(id, Connection::new(self.config.limits, peer, hello_by));
-        id
     }
 
     /// Takes bytes from a connection.
@@ -163,15 +145,6 @@ impl Server {
             connection.core.handle_eof(now);
         }
         self.events(id);
-    }
-
-    /// A connection is gone.
-    pub fn forget_connection(&mut self, now: Time, id: ConnectionId) {
-        self.handle_eof(now, id);
-        if let Some(connection) = self.connections.remove(&id) {
-            self.total = self.total.without(connection.counted);
-        }
-        self.ready.remove(&id);
     }
 
     /// Takes what came of a host call.
@@ -205,26 +178,7 @@ impl Server {
         if self.config.unix_origin_ms.is_none() {
             return;
         }
-        let late: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| {
-                !connection.core.is_open()
-                    && !connection.core.is_closed()
-                    && connection.hello_by <= now
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            let limit = self.config.hello_timeout;
-            if let Some(connection) = self.connections.get_mut(&id) {
-                connection.core.refuse(RemoteError::new(
-                    ErrorCode::DeadlineExceeded,
-                    format!("no hello came within {} s", limit.as_secs()),
-                ));
-            }
-            self.events(id);
-        }
+        self.refuse_late(now);
         while let Some(log) = self.quiet.pop(now) {
             self.calls.push_back(HostCall::NudgeLog { log });
         }
@@ -240,7 +194,7 @@ impl Server {
         self.config.unix_origin_ms?;
         self.connections
             .values()
-            .filter(|connection| !connection.core.is_open() && !connection.core.is_closed())
+            .filter(|connection| connection.is_silent())
             .map(|connection| connection.hello_by)
             .chain(self.quiet.next())
             .chain(
@@ -271,7 +225,11 @@ impl Server {
     /// The next thing to do in the runtime.
     #[must_use]
     pub fn poll_host(&mut self) -> Option<HostCall> {
-        self.calls.pop_front()
+        let call = self.calls.pop_front()?;
+        if matches!(call, HostCall::Audit(_)) {
+            self.audit.taken();
+        }
+        Some(call)
     }
 
     /// Hands everything that is to be done to `host`.
@@ -332,7 +290,7 @@ impl Server {
     }
 
     /// Handles everything that a connection's machine has to say, and has its transport looked after.
-    fn events(&mut self, id: ConnectionId) {
+    pub(crate) fn events(&mut self, id: ConnectionId) {
         self.drain_events(id);
         self.ready.insert(id);
     }
@@ -362,58 +320,10 @@ impl Server {
                 }
                 ServerEvent::Reset { id: request, .. } => self.cancelled((id, request), true),
                 ServerEvent::Room { id: request } => self.pump(id, request),
-                ServerEvent::Closed(_) => self.closed(id),
+                ServerEvent::Closed(reason) => self.closed(id, &reason),
                 // No operation opens a stream from the client yet.
                 _ => {}
             }
-        }
-    }
-
-    fn greet(&mut self, id: ConnectionId, hello: &ClientHello) {
-        let full = self.connections.len() > self.config.max_connections;
-        let unix_ms = self.unix_ms();
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        if full || self.draining {
-            let error = if full {
-                let limit = self.config.max_connections;
-                let message = format!("{limit} clients are connected, which is the limit");
-                RemoteError::new(ErrorCode::ResourceExhausted, message).with_limit(limit as u64)
-            } else {
-                RemoteError::new(ErrorCode::Unavailable, "the server is shutting down")
-            };
-            connection.core.refuse(error);
-            return;
-        }
-        connection.session = hello.session;
-        let peer = &connection.peer;
-        let ids = self
-            .ids
-            .get_or_insert_with(|| Ids::new(&hello.nonce, peer, unix_ms));
-        let mut answer = ServerHello::new(ids.incarnation(), &self.config.limits);
-        if self.config.unix_origin_ms.is_some() {
-            answer.features = Features::CLOCK;
-        }
-        answer.role.clone_from(&self.config.role);
-        answer.ceiling = self.config.ceiling;
-        answer.authenticated = self.config.authenticated;
-        connection.core.accept(&answer);
-    }
-
-    fn closed(&mut self, id: ConnectionId) {
-        let following = self
-            .connections
-            .get_mut(&id)
-            .map(|connection| core::mem::take(&mut connection.followers))
-            .unwrap_or_default();
-        for (request, follower) in following {
-            self.unlink(follower.ordinal, (id, request));
-        }
-        // Starts that the host does not have yet are of no use to anybody.
-        for start in self.starts.remove(id, |_| true) {
-            let words = "the connection ended before the process was started";
-            self.give_up(start, RemoteError::new(ErrorCode::Cancelled, words));
         }
     }
 

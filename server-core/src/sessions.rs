@@ -2,10 +2,15 @@
 //!
 //! A changing request carries a token: the client's session and a sequence number. The token is reserved when the
 //! request is admitted, so that a retry joins the operation that runs; its result is kept for retries that come later.
+//!
+//! A session belongs to the role under which its first token came: clients of another role get nothing of it. And a role
+//! that makes many sessions pushes its own out, not those of others.
 
 use std::collections::BTreeMap;
 
 use selium_remote_client_protocol::RemoteError;
+
+use crate::policy::RoleId;
 
 /// A token: session and sequence number.
 pub type Token = ([u8; 16], u64);
@@ -26,6 +31,8 @@ pub enum Admission {
     Unknown,
     /// As many requests as allowed wait for it.
     TooMany,
+    /// The session belongs to another role.
+    Foreign,
 }
 
 #[derive(Debug)]
@@ -36,6 +43,7 @@ enum Outcome<W> {
 
 #[derive(Debug)]
 struct Session<W> {
+    role: RoleId,
     outcomes: BTreeMap<u64, Outcome<W>>,
     /// The highest sequence number whose outcome was forgotten.
     forgotten: Option<u64>,
@@ -63,8 +71,8 @@ impl<W> Sessions<W> {
         }
     }
 
-    /// Reserves a token for a request, or says what is known of it.
-    pub fn admit(&mut self, token: Token, retry: bool, waiter: W) -> Admission {
+    /// Reserves a token for a request of a client with this role, or says what is known of it.
+    pub fn admit(&mut self, token: Token, retry: bool, role: RoleId, waiter: W) -> Admission {
         let (session, sequence) = token;
         self.clock += 1;
         if !self.sessions.contains_key(&session) {
@@ -74,10 +82,14 @@ impl<W> Sessions<W> {
             self.make_room();
         }
         let session = self.sessions.entry(session).or_insert_with(|| Session {
+            role,
             outcomes: BTreeMap::new(),
             forgotten: None,
             used: 0,
         });
+        if session.role != role {
+            return Admission::Foreign;
+        }
         session.used = self.clock;
         match session.outcomes.get_mut(&sequence) {
             Some(Outcome::Done(result)) => Admission::Done(result.clone()),
@@ -142,8 +154,8 @@ impl<W> Sessions<W> {
         }
     }
 
-    /// Forgets the session used longest ago, if there is no room for another one. Sessions with running operations
-    /// stay: their number is bounded by the limits on requests.
+    /// Forgets a session, if there is no room for another one: of the role that has most of them, the one used longest
+    /// ago. Sessions with running operations stay: their number is bounded by the limits on requests.
     fn make_room(&mut self) {
         if self.sessions.len() < self.max_sessions {
             return;
@@ -154,9 +166,15 @@ impl<W> Sessions<W> {
                 .values()
                 .any(|outcome| matches!(outcome, Outcome::Running(_)))
         };
+        let mut of_roles: BTreeMap<RoleId, usize> = BTreeMap::new();
+        for session in self.sessions.values().filter(|session| idle(session)) {
+            *of_roles.entry(session.role).or_default() += 1;
+        }
+        let most = of_roles.into_iter().max_by_key(|(_, count)| *count);
         let oldest = self
             .sessions
             .iter()
+            .filter(|(_, session)| most.is_some_and(|(role, _)| role == session.role))
             .filter(|(_, session)| idle(session))
             .min_by_key(|(_, session)| session.used)
             .map(|(id, _)| *id);
@@ -171,29 +189,37 @@ mod tests {
     use super::*;
 
     const S: [u8; 16] = [1; 16];
+    const R: RoleId = RoleId(0);
+    const OTHER: RoleId = RoleId(1);
 
     #[test]
     fn a_retry_joins_and_later_gets_the_same_result() {
         let mut sessions = Sessions::new(4, 4);
-        assert_eq!(sessions.admit((S, 1), false, "a"), Admission::Execute);
-        assert_eq!(sessions.admit((S, 1), true, "b"), Admission::Joined);
+        assert_eq!(sessions.admit((S, 1), false, R, "a"), Admission::Execute);
+        assert_eq!(sessions.admit((S, 1), true, R, "b"), Admission::Joined);
         let result = Ok(vec![7]);
         assert_eq!(sessions.finish((S, 1), &result), ["a", "b"]);
-        assert_eq!(sessions.admit((S, 1), true, "c"), Admission::Done(result));
+        assert_eq!(
+            sessions.admit((S, 1), true, R, "c"),
+            Admission::Done(result)
+        );
     }
 
     #[test]
     fn what_is_not_known_is_not_executed() {
         let mut sessions = Sessions::new(4, 2);
-        assert_eq!(sessions.admit((S, 9), true, ()), Admission::Unknown);
+        assert_eq!(sessions.admit((S, 9), true, R, ()), Admission::Unknown);
         for sequence in 1..=4 {
-            assert_eq!(sessions.admit((S, sequence), false, ()), Admission::Execute);
+            assert_eq!(
+                sessions.admit((S, sequence), false, R, ()),
+                Admission::Execute
+            );
             sessions.finish((S, sequence), &Ok(Vec::new()));
         }
-        assert_eq!(sessions.admit((S, 1), false, ()), Admission::Unknown);
-        assert_eq!(sessions.admit((S, 2), true, ()), Admission::Unknown);
+        assert_eq!(sessions.admit((S, 1), false, R, ()), Admission::Unknown);
+        assert_eq!(sessions.admit((S, 2), true, R, ()), Admission::Unknown);
         assert!(matches!(
-            sessions.admit((S, 4), true, ()),
+            sessions.admit((S, 4), true, R, ()),
             Admission::Done(_)
         ));
     }
@@ -203,27 +229,71 @@ mod tests {
         let mut sessions = Sessions::new(2, 4);
         let session = |n: u8| [n; 16];
         assert_eq!(
-            sessions.admit((session(1), 1), false, ()),
+            sessions.admit((session(1), 1), false, R, ()),
             Admission::Execute
         );
         for n in 2..10 {
             assert_eq!(
-                sessions.admit((session(n), 1), false, ()),
+                sessions.admit((session(n), 1), false, R, ()),
                 Admission::Execute
             );
             sessions.finish((session(n), 1), &Ok(Vec::new()));
         }
         assert_eq!(sessions.sessions.len(), 2);
-        assert_eq!(sessions.admit((session(1), 1), true, ()), Admission::Joined);
+        assert_eq!(
+            sessions.admit((session(1), 1), true, R, ()),
+            Admission::Joined
+        );
     }
 
     #[test]
     fn waiters_are_bounded() {
         let mut sessions = Sessions::new(2, 4);
-        sessions.admit((S, 1), false, ());
+        sessions.admit((S, 1), false, R, ());
         for _ in 1..MAX_WAITERS {
-            assert_eq!(sessions.admit((S, 1), true, ()), Admission::Joined);
+            assert_eq!(sessions.admit((S, 1), true, R, ()), Admission::Joined);
         }
-        assert_eq!(sessions.admit((S, 1), true, ()), Admission::TooMany);
+        assert_eq!(sessions.admit((S, 1), true, R, ()), Admission::TooMany);
+    }
+
+    #[test]
+    fn a_session_belongs_to_the_role_that_began_it() {
+        let mut sessions = Sessions::new(2, 4);
+        assert_eq!(sessions.admit((S, 1), true, OTHER, ()), Admission::Unknown);
+        assert_eq!(sessions.admit((S, 1), false, R, ()), Admission::Execute);
+        for retry in [false, true] {
+            assert_eq!(
+                sessions.admit((S, 1), retry, OTHER, ()),
+                Admission::Foreign,
+                "running"
+            );
+        }
+        assert_eq!(sessions.waiters((S, 1)), [()], "it has not joined");
+        sessions.finish((S, 1), &Ok(vec![7]));
+        assert_eq!(sessions.admit((S, 1), true, OTHER, ()), Admission::Foreign);
+        assert_eq!(sessions.admit((S, 9), false, OTHER, ()), Admission::Foreign);
+        assert_eq!(
+            sessions.admit((S, 1), true, R, ()),
+            Admission::Done(Ok(vec![7]))
+        );
+    }
+
+    #[test]
+    fn a_role_pushes_its_own_sessions_out() {
+        let mut sessions = Sessions::new(4, 4);
+        let mut used = |n: u8, role| {
+            sessions.admit(([n; 16], 1), false, role, ());
+            sessions.finish(([n; 16], 1), &Ok(Vec::new()));
+        };
+        used(1, R);
+        used(2, R);
+        for n in 10..100 {
+            used(n, OTHER);
+        }
+        for n in 1..=2 {
+            let token = ([n; 16], 1);
+            let known = sessions.admit(token, true, R, ());
+            assert_eq!(known, Admission::Done(Ok(Vec::new())), "{n}");
+        }
     }
 }

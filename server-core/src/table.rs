@@ -12,6 +12,7 @@ use crate::{
     host::HostProcess,
     hub::Hub,
     ids::{self, Ids},
+    policy::RoleId,
 };
 
 /// A process of the table.
@@ -29,6 +30,8 @@ pub struct Process {
     pub entrypoint: String,
     /// What it was given.
     pub capabilities: Vec<Capability>,
+    /// The role of who started it.
+    pub role: RoleId,
     /// The runtime's own id.
     pub host: HostProcess,
     /// Started or stopped.
@@ -82,8 +85,8 @@ pub struct Table {
     by_ordinal: BTreeMap<u64, Process>,
     by_id: BTreeMap<u64, u64>,
     by_name: BTreeMap<String, u64>,
-    /// Names of starts that are under way.
-    reserved: BTreeMap<String, ()>,
+    /// Names of starts that are under way, and the roles of who asked for them.
+    reserved: BTreeMap<String, RoleId>,
     /// Stopped processes, the one stopped first in front.
     stopped: VecDeque<u64>,
     last_ordinal: u64,
@@ -108,6 +111,15 @@ impl Table {
         self.len().saturating_sub(self.stopped.len()) + self.reserved.len()
     }
 
+    /// Those of them that a role's clients asked for.
+    #[must_use]
+    pub fn live_of(&self, role: RoleId) -> usize {
+        let reserved = self.reserved.values().filter(|of| **of == role).count();
+        let started =
+            |process: &&Process| process.role == role && process.state == ProcessState::Started;
+        reserved + self.iter().filter(started).count()
+    }
+
     /// All processes, in the order of their starts.
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
         self.by_ordinal.values()
@@ -129,11 +141,15 @@ impl Table {
         self.by_ordinal.get_mut(&ordinal)
     }
 
-    /// Reserves a name for a start: the one it asks for, or one made of its module.
+    /// Reserves a name for a start that a client with this role asks for: the one it asks for, or one made of its module.
     ///
     /// # Errors
     /// "already exists" when the name is taken, "invalid argument" when it is not a name.
-    pub fn reserve_name(&mut self, spec: &StartRequest) -> Result<String, RemoteError> {
+    pub fn reserve_name(
+        &mut self,
+        spec: &StartRequest,
+        role: RoleId,
+    ) -> Result<String, RemoteError> {
         let taken =
             |name: &str| self.by_name.contains_key(name) || self.reserved.contains_key(name);
         let name = match &spec.name {
@@ -156,7 +172,7 @@ impl Table {
                 ids::default_name(&spec.module, number)
             }
         };
-        self.reserved.insert(name.clone(), ());
+        self.reserved.insert(name.clone(), role);
         Ok(name)
     }
 
@@ -175,7 +191,7 @@ impl Table {
         hub: Hub,
         now_ms: Option<u64>,
     ) -> &mut Process {
-        self.release_name(&name);
+        let role = self.reserved.remove(&name).unwrap_or_default();
         self.last_ordinal += 1;
         let ordinal = self.last_ordinal;
         let mut round = 0;
@@ -193,6 +209,7 @@ impl Table {
             module: spec.module,
             entrypoint: spec.entrypoint,
             capabilities: spec.capabilities,
+            role,
             host,
             state: ProcessState::Started,
             started_ms: now_ms,
@@ -312,10 +329,12 @@ mod tests {
         }
     }
 
+    const ROLE: RoleId = RoleId(3);
+
     fn start(table: &mut Table, name: Option<&str>) -> (u64, u64) {
         let ids = Ids::new(&[7; 16], "peer", None);
         let spec = spec(name);
-        let name = table.reserve_name(&spec).unwrap();
+        let name = table.reserve_name(&spec, ROLE).unwrap();
         let hub = Hub::new(LogId(1), true);
         let process = table.insert(&ids, name, spec, HostProcess(1), hub, None);
         (process.ordinal, process.id)
@@ -366,15 +385,15 @@ mod tests {
     #[test]
     fn names_are_unique_while_they_are_in_use() {
         let mut table = Table::default();
-        let reserved = table.reserve_name(&spec(Some("web"))).unwrap();
-        let again = table.reserve_name(&spec(Some("web"))).unwrap_err();
+        let reserved = table.reserve_name(&spec(Some("web")), ROLE).unwrap();
+        let again = table.reserve_name(&spec(Some("web")), ROLE).unwrap_err();
         assert_eq!(again.code, ErrorCode::AlreadyExists);
         assert_eq!(table.live(), 1);
         table.release_name(&reserved);
         let (ordinal, _) = start(&mut table, Some("web"));
-        assert!(table.reserve_name(&spec(Some("web"))).is_err());
+        assert!(table.reserve_name(&spec(Some("web")), ROLE).is_err());
         table.remove(ordinal);
-        assert!(table.reserve_name(&spec(Some("web"))).is_ok());
+        assert!(table.reserve_name(&spec(Some("web")), ROLE).is_ok());
     }
 
     #[test]
@@ -395,5 +414,8 @@ mod tests {
         );
         table.remove(ordinals[1]);
         assert_eq!((table.len(), table.live()), (3, 1));
+        assert_eq!((table.live_of(ROLE), table.live_of(RoleId(0))), (1, 0));
+        table.reserve_name(&spec(None), RoleId(0)).unwrap();
+        assert_eq!((table.live_of(ROLE), table.live_of(RoleId(0))), (1, 1));
     }
 }

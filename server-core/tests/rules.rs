@@ -6,298 +6,23 @@
     clippy::indexing_slicing
 )] // Helpers of tests may panic as tests do.
 
-use std::collections::BTreeMap;
+mod world;
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
     AbiParam, AbiSignature, Capability, CapabilitySet, CloseReason, EntrypointArg, ErrorCode,
-    Limits, RemoteError, RequestId, Time,
-    client::{ClientConfig, ClientConnection, ClientEvent, RequestOptions, StreamKind},
+    Limits, RequestId, Time,
+    client::RequestOptions,
     frame::{Frame, Gather},
-    hello::{ClientHello, ServerHello},
     ops::{
-        Common, FollowRequest, FollowStarted, InfoRequest, InspectRequest, ListRequest, LogState,
-        ProcessInfo, ProcessList, ProcessRef, ProcessState, Request, ServerInfo, StartRequest,
-        StopRequest,
+        Common, FollowRequest, FollowStarted, InfoRequest, ListRequest, LogState, ProcessList,
+        ProcessRef, ProcessState, Request, ServerInfo, StartRequest,
     },
 };
 use selium_remote_server_core::{
-    Completion, Config, ConnectionId, HostCall, HostProcess, LogId, OpId, Server, fake::FakeHost,
-    host::StopFailure, ids,
+    Completion, Config, HostCall, HostProcess, LogId, OpId, Policy, Role, host::StopFailure, ids,
 };
-
-/// A client and what it has seen.
-struct Peer {
-    core: ClientConnection,
-    connection: ConnectionId,
-    hello: Option<ServerHello>,
-    answers: BTreeMap<RequestId, Result<Bytes, RemoteError>>,
-    /// Stream events as text: `3:bytes`, `gap 2 ->5`, `end: why`.
-    stream: BTreeMap<RequestId, Vec<String>>,
-    closed: Option<CloseReason>,
-    /// Whether it reads its streams.
-    reads: bool,
-}
-
-struct World {
-    server: Server,
-    host: FakeHost,
-    peers: Vec<Peer>,
-    now: Time,
-}
-
-const LOGGING: [Capability; 2] = [Capability::ChannelLifecycle, Capability::ChannelWriter];
-
-impl World {
-    fn new(config: Config) -> Self {
-        Self {
-            server: Server::new(config),
-            host: FakeHost::default(),
-            peers: Vec::new(),
-            now: Time::ZERO,
-        }
-    }
-
-    /// Connects a client; answers its number.
-    fn connect(&mut self) -> usize {
-        self.connect_with(Limits::default())
-    }
-
-    fn connect_with(&mut self, limits: Limits) -> usize {
-        let session = self.peers.len() as u8 + 1;
-        self.connect_as(session, limits)
-    }
-
-    fn connect_as(&mut self, session: u8, limits: Limits) -> usize {
-        let at = self.peers.len();
-        let hello = ClientHello::new([at as u8 + 1; 16], [session; 16], &limits);
-        let connection = self.server.open(self.now, &format!("127.0.0.1:{at}"));
-        self.peers.push(Peer {
-            core: ClientConnection::new(ClientConfig::new(hello, limits)),
-            connection,
-            hello: None,
-            answers: BTreeMap::new(),
-            stream: BTreeMap::new(),
-            closed: None,
-            reads: true,
-        });
-        self.run();
-        at
-    }
-
-    fn run(&mut self) {
-        loop {
-            let mut moved = false;
-            for peer in &mut self.peers {
-                while let Some(transmit) = peer.core.poll_transmit(usize::MAX) {
-                    moved = true;
-                    let bytes = transmit.to_vec().into();
-                    self.server.handle_input(self.now, peer.connection, bytes);
-                }
-            }
-            while let Some(id) = self.server.poll_ready() {
-                while let Some(transmit) = self.server.poll_transmit(id, usize::MAX) {
-                    moved = true;
-                    let peer = self.peers.iter_mut().find(|peer| peer.connection == id);
-                    if let Some(peer) = peer {
-                        peer.core.handle_input(self.now, transmit.to_vec().into());
-                    }
-                }
-            }
-            for peer in &mut self.peers {
-                while let Some(event) = peer.core.poll_event() {
-                    moved = true;
-                    peer.event(event);
-                }
-            }
-            if !moved {
-                break;
-            }
-        }
-        self.server.run_host(&mut self.host);
-    }
-
-    fn call<R: Request>(&mut self, peer: usize, request: &R) -> RequestId {
-        let stream = match R::OP {
-            selium_remote_client_protocol::ops::op::LOG_FOLLOW => StreamKind::ToClient,
-            _ => StreamKind::None,
-        };
-        let options = RequestOptions::new(stream);
-        let body = request.encode(&Common::default());
-        let id = self.peers[peer].core.request(R::OP, body, options).unwrap();
-        self.run();
-        id
-    }
-
-    fn changing<R: Request>(
-        &mut self,
-        peer: usize,
-        request: &R,
-        token: u64,
-        retry: bool,
-    ) -> RequestId {
-        let common = Common {
-            token: Some(token),
-            retry,
-            deadline_ms: None,
-            weight: None,
-        };
-        let body = request.encode(&common);
-        let id = self.peers[peer]
-            .core
-            .request(R::OP, body, RequestOptions::default())
-            .unwrap();
-        self.run();
-        id
-    }
-
-    fn answer(&mut self, peer: usize, id: RequestId) -> Result<Bytes, RemoteError> {
-        self.peers[peer].answers.remove(&id).expect("an answer")
-    }
-
-    fn complete(&mut self, completion: Completion) {
-        self.server.handle_host(self.now, completion);
-        self.run();
-    }
-
-    /// The host's side of the start that waits: it succeeds as this process.
-    fn start_op(&mut self) -> OpId {
-        let at = self
-            .host
-            .calls
-            .iter()
-            .position(|call| matches!(call, HostCall::Start { .. }))
-            .expect("a start");
-        match self.host.calls.remove(at) {
-            HostCall::Start { op, .. } => op,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Starts a logging process; answers its id, and its log.
-    fn started(&mut self, peer: usize, name: &str) -> (ProcessRef, LogId) {
-        let request = self.call(peer, &spec(Some(name)));
-        let op = self.start_op();
-        self.complete(Completion::Started {
-            op,
-            result: Ok(HostProcess(op.0 << 40)),
-        });
-        let process = ProcessRef::decode(&self.answer(peer, request).unwrap()).unwrap();
-        let log = match self.host.take()[..] {
-            [
-                HostCall::OpenLog {
-                    log, attempt: 0, ..
-                },
-            ] => log,
-            ref other => panic!("{other:?}"),
-        };
-        (process, log)
-    }
-
-    fn opened(&mut self, log: LogId) {
-        self.complete(Completion::LogOpened { log });
-    }
-
-    fn record(&mut self, log: LogId, text: &str) {
-        let bytes = Bytes::copy_from_slice(text.as_bytes());
-        self.complete(Completion::LogRecord { log, bytes });
-    }
-
-    fn inspect(&mut self, peer: usize, target: &str) -> Result<ProcessInfo, RemoteError> {
-        let request = self.call(
-            peer,
-            &InspectRequest {
-                target: target.into(),
-            },
-        );
-        let answer = self.answer(peer, request)?;
-        Ok(ProcessInfo::decode(&answer).unwrap())
-    }
-
-    fn stop(&mut self, peer: usize, target: &str) -> RequestId {
-        self.call(
-            peer,
-            &StopRequest {
-                target: target.into(),
-            },
-        )
-    }
-
-    /// Lets the stop in the host succeed.
-    fn stop_op(&mut self) -> OpId {
-        let mut calls = self.host.take();
-        calls.retain(|call| !matches!(call, HostCall::NudgeLog { .. }));
-        match calls[..] {
-            [HostCall::Stop { op, .. }] => op,
-            ref other => panic!("{other:?}"),
-        }
-    }
-
-    fn stream(&self, peer: usize, id: RequestId) -> Vec<&str> {
-        let seen = self.peers[peer].stream.get(&id);
-        seen.into_iter().flatten().map(String::as_str).collect()
-    }
-}
-
-impl Peer {
-    fn event(&mut self, event: ClientEvent) {
-        match event {
-            ClientEvent::Connected(hello) => self.hello = Some(hello),
-            ClientEvent::Response { id, result } => {
-                assert!(self.answers.insert(id, result).is_none(), "answered twice");
-            }
-            ClientEvent::Message {
-                id,
-                seq,
-                payload,
-                cost,
-            } => {
-                let text = String::from_utf8_lossy(&payload.into_bytes()).into_owned();
-                self.see(id, format!("{seq}:{text}"));
-                if self.reads {
-                    self.core.consume(id, cost);
-                }
-            }
-            ClientEvent::Gap {
-                id,
-                next,
-                count,
-                cost,
-            } => {
-                let count = count.map_or("?".to_owned(), |count| count.to_string());
-                self.see(id, format!("gap {count} ->{next}"));
-                self.core.consume(id, cost);
-            }
-            ClientEvent::Ended { id, error } => {
-                let why = error.map_or("over".to_owned(), |error| error.message);
-                self.see(id, format!("end: {why}"));
-            }
-            ClientEvent::Closed(reason) => self.closed = Some(reason),
-            _ => {}
-        }
-    }
-
-    fn see(&mut self, id: RequestId, what: String) {
-        self.stream.entry(id).or_default().push(what);
-    }
-}
-
-fn spec(name: Option<&str>) -> StartRequest {
-    StartRequest {
-        module: "hello.wasm".into(),
-        entrypoint: "hello".into(),
-        capabilities: LOGGING.to_vec(),
-        name: name.map(str::to_owned),
-        ..StartRequest::default()
-    }
-}
-
-fn follow(target: &str) -> FollowRequest {
-    FollowRequest {
-        target: target.into(),
-        ..FollowRequest::default()
-    }
-}
+use world::{LOGGING, World, follow, spec};
 
 #[test]
 fn a_process_is_started_followed_and_stopped() {
@@ -1320,9 +1045,11 @@ fn a_start_whose_deadline_passed_in_the_queue_is_not_started() {
 #[test]
 fn a_ceiling_is_kept() {
     let ceiling = LOGGING.into_iter().collect();
+    let mut role = Role::admin();
+    role.name = "operator".into();
+    role.ceiling = ceiling;
     let mut world = World::new(Config {
-        ceiling,
-        role: "operator".into(),
+        policy: Policy::new(vec![role]),
         ..Config::default()
     });
     let a = world.connect();

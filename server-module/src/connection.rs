@@ -12,7 +12,7 @@ use std::{
 };
 
 use selium_remote_client_protocol::{Time, limits::MAX_WRITE};
-use selium_remote_server_core::ConnectionId;
+use selium_remote_server_core::{ConnectionId, policy::RoleId};
 use selium_remote_transport_wasm::{
     executor::{self, Notify},
     quic::{Accepted, Reader, Writer},
@@ -83,13 +83,15 @@ pub(crate) fn serve(module: &Rc<Module>, accepted: Accepted) {
         remote_addr,
     } = accepted;
     let opened = module.with(|server| {
-        let room = !server.is_full();
-        room.then(|| server.open(module.clock.now(), &remote_addr))
+        let (now, role) = (module.clock.now(), RoleId::default());
+        if server.is_full_for(role) {
+            server.dropped(now, &remote_addr, role);
+            return None;
+        }
+        Some(server.open_as(now, &remote_addr, role))
     });
     let Some(id) = opened else {
-        // Both handles are freed, and with them the connection.
-        tracing::warn!(peer = %remote_addr, "too many connections; one was dropped");
-        return;
+        return; // Both handles are freed, and with them the connection.
     };
     let control = Rc::new(Control::default());
     module

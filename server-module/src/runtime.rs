@@ -44,7 +44,7 @@ fn not_begun(call: &HostCall) -> Option<Completion> {
         }),
         HostCall::OpenLog { log, .. } => Some(Completion::LogMissing { log }),
         HostCall::CloseLog { log } => Some(Completion::LogEnded { log }),
-        HostCall::NudgeLog { .. } => None,
+        HostCall::NudgeLog { .. } | HostCall::Audit(_) => None,
     }
 }
 
@@ -66,6 +66,21 @@ impl Host for Runtime<'_> {
                     .borrow_mut()
                     .insert(log, Rc::clone(&control));
                 executor::spawn(logs::open(module, control, log, process, attempt))
+            }
+            HostCall::Audit(event) => {
+                tracing::info!(
+                    role = event.role,
+                    peer = event.peer,
+                    operation = event.operation,
+                    target = event.target,
+                    result = event.result.err().map_or("ok", |code| code.as_str()),
+                    reason = event.reason,
+                    process = event.process.map(|process| process.id),
+                    request = event.request.map(|request| request.get()),
+                    suppressed = event.suppressed,
+                    "audit"
+                );
+                Ok(())
             }
             HostCall::NudgeLog { log } => {
                 if let Some(control) = self.module.logs.borrow().get(&log) {

@@ -322,6 +322,7 @@ impl SimHost {
                 };
                 self.at(now.saturating_add(wait), Event::Look(log));
             }
+            HostCall::Audit(_) => {}
             HostCall::NudgeLog { log } => {
                 trace.note(now, 0, "nudge", log.0, 0);
                 if let Some(known) = self.logs.get_mut(&log)
