@@ -1,0 +1,4 @@
+#![no_main]
+use selium_remote_provision::fuzzing;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzzing::audit_log(data));
