@@ -129,10 +129,9 @@ impl Client {
     pub async fn processes(&self, all: bool) -> Result<Vec<ProcessInfo>, ClientError> {
         let started = Instant::now();
         let mut processes = Vec::new();
-        let mut request = ListRequest {
-            all,
-            ..ListRequest::default()
-        };
+        let mut request = ListRequest::with(|made| {
+            made.all = all;
+        });
         loop {
             let timeout = self.inner.request_timeout.saturating_sub(started.elapsed());
             let manner = Manner {
@@ -184,9 +183,8 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future gives the request up.
     pub async fn inspect(&self, target: &str) -> Result<ProcessInfo, ClientError> {
-        let request = InspectRequest {
-            target: check_target(target)?,
-        };
+        let target = check_target(target)?;
+        let request = InspectRequest::with(|request| request.target = target);
         let body = self.ask(&request, false).await?;
         read(op::PROCESS_INSPECT, &body, ProcessInfo::decode)
     }
@@ -213,9 +211,8 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future asks the server to give the stop up; once that has reached the runtime, it happens.
     pub async fn stop(&self, target: &str) -> Result<Process, ClientError> {
-        let request = StopRequest {
-            target: check_target(target)?,
-        };
+        let target = check_target(target)?;
+        let request = StopRequest::with(|request| request.target = target);
         let body = self.ask(&request, true).await?;
         let process = read(op::PROCESS_STOP, &body, ProcessRef::decode)?;
         Ok(Process::of(self, process))

@@ -55,12 +55,12 @@ impl LogOptions {
     }
 
     pub(crate) fn request(self, target: String) -> FollowRequest {
-        FollowRequest {
-            target,
-            tail: self.tail,
-            since: self.since,
-            no_follow: self.no_follow,
-        }
+        FollowRequest::with(|made| {
+            made.target = target;
+            made.tail = self.tail;
+            made.since = self.since;
+            made.no_follow = self.no_follow;
+        })
     }
 }
 

@@ -168,12 +168,12 @@ impl Session {
             self.sequence
         });
         let deadline_ms = u64::try_from(manner.timeout.as_millis()).unwrap_or(u64::MAX);
-        let common = Common {
-            token,
-            retry: false,
-            deadline_ms: Some(deadline_ms.min(MAX_DEADLINE_MS)),
-            weight: None,
-        };
+        let common = Common::with(|made| {
+            made.token = token;
+            made.retry = false;
+            made.deadline_ms = Some(deadline_ms.min(MAX_DEADLINE_MS));
+            made.weight = None;
+        });
         let options = RequestOptions::new(match manner.stream {
             true => StreamKind::ToClient,
             false => StreamKind::None,

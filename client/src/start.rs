@@ -26,11 +26,10 @@ impl ProcessBuilder {
     /// this entrypoint (an exported function, at most 256 bytes).
     #[must_use]
     pub fn new(module_id: impl Into<String>, entrypoint: impl Into<String>) -> Self {
-        let request = StartRequest {
-            module: module_id.into(),
-            entrypoint: entrypoint.into(),
-            ..StartRequest::default()
-        };
+        let request = StartRequest::with(|made| {
+            made.module = module_id.into();
+            made.entrypoint = entrypoint.into();
+        });
         Self { request }
     }
 

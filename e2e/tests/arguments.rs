@@ -217,25 +217,24 @@ fn start(entrypoint: &str, args: Vec<EntrypointArg>) -> StartRequest {
         EntrypointArg::Buffer(_) => AbiParam::Buffer,
         _ => AbiParam::Scalar(AbiScalarType::U64),
     };
-    StartRequest {
-        module: "args.wasm".into(),
-        entrypoint: entrypoint.into(),
-        capabilities: vec![Capability::ChannelLifecycle, Capability::ChannelWriter],
-        signature: AbiSignature::new(args.iter().map(kind).collect(), vec![]),
-        args,
-        log_uri: None,
-        name: None,
-    }
+    StartRequest::with(|made| {
+        made.module = "args.wasm".into();
+        made.entrypoint = entrypoint.into();
+        made.capabilities = vec![Capability::ChannelLifecycle, Capability::ChannelWriter];
+        made.signature = AbiSignature::new(args.iter().map(kind).collect(), vec![]);
+        made.args = args;
+        made.log_uri = None;
+        made.name = None;
+    })
 }
 
 /// Asks for a start on a connection that lives on, and returns the error.
 async fn refusal(peer: &mut Peer, request: &StartRequest) -> RemoteError {
     let error = peer.ask(request).await.expect_err("it is refused");
     let list = peer
-        .ask(&ListRequest {
-            all: true,
-            ..ListRequest::default()
-        })
+        .ask(&ListRequest::with(|made| {
+            made.all = true;
+        }))
         .await
         .expect("the server answers");
     let list = ProcessList::decode(&list).expect("a list");
@@ -255,9 +254,10 @@ fn the_server_refuses_it_too() {
     block_on(async {
         let mut peer = Peer::connect(&server).await;
         let fields = |error: &RemoteError| (error.code, error.field.clone(), error.limit);
-        let named = |request: StartRequest| StartRequest {
-            name: Some("refused".into()),
-            ..request
+        let named = |request: StartRequest| {
+            let mut made = request;
+            made.name = Some("refused".into());
+            made
         };
 
         let half = || EntrypointArg::Buffer(vec![b'x'; MAX_ARGUMENT_BYTES / 2]);
@@ -273,9 +273,10 @@ fn the_server_refuses_it_too() {
         );
         assert_eq!(error.field.as_deref(), Some("arguments"));
 
-        let with_uri = StartRequest {
-            log_uri: Some("sel://x".into()),
-            ..named(start("big", vec![half(), half()]))
+        let with_uri = {
+            let mut made = named(start("big", vec![half(), half()]));
+            made.log_uri = Some("sel://x".into());
+            made
         };
         let error = refusal(&mut peer, &with_uri).await;
         assert_eq!(
@@ -306,9 +307,10 @@ fn the_server_refuses_it_too() {
         );
 
         let long = "x".repeat(100_000);
-        let module = StartRequest {
-            module: long.clone(),
-            ..named(start("big", vec![]))
+        let module = {
+            let mut made = named(start("big", vec![]));
+            made.module = long.clone();
+            made
         };
         let error = refusal(&mut peer, &module).await;
         assert_eq!(
@@ -331,9 +333,10 @@ fn the_server_refuses_it_too() {
         // As long as the limit allows, with characters that a log would have to escape.
         let longest = "\u{7f}".repeat(128);
         for request in [
-            StartRequest {
-                module: longest.clone(),
-                ..named(start("big", vec![]))
+            {
+                let mut made = named(start("big", vec![]));
+                made.module = longest.clone();
+                made
             },
             named(start(&longest, vec![])),
         ] {
@@ -349,9 +352,10 @@ fn the_server_refuses_it_too() {
             error.message,
             format!("module `args.wasm` has no entrypoint `{entrypoint}`")
         );
-        let module = StartRequest {
-            module: "m".repeat(256),
-            ..named(start("x", vec![]))
+        let module = {
+            let mut made = named(start("x", vec![]));
+            made.module = "m".repeat(256);
+            made
         };
         assert_eq!(refusal(&mut peer, &module).await.code, ErrorCode::NotFound);
 
@@ -364,9 +368,10 @@ fn the_server_refuses_it_too() {
             error.message,
             "argument 1 is of type buffer, the signature says u8"
         );
-        let no_uri = StartRequest {
-            log_uri: Some(String::new()),
-            ..named(start("start", vec![]))
+        let no_uri = {
+            let mut made = named(start("start", vec![]));
+            made.log_uri = Some(String::new());
+            made
         };
         assert_eq!(
             refusal(&mut peer, &no_uri).await.message,

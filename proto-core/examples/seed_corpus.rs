@@ -188,39 +188,39 @@ fn openings(seeds: &mut Vec<Seed>) {
 }
 
 fn operations(seeds: &mut Vec<Seed>) {
-    let common = Common {
-        token: Some(9),
-        retry: true,
-        deadline_ms: Some(30_000),
-        weight: Weight::new(4),
-    };
-    let start = StartRequest {
-        module: "hello.wasm".into(),
-        entrypoint: "hello".into(),
-        capabilities: vec![Capability::ChannelLifecycle, Capability::ChannelWriter],
-        signature: AbiSignature::new(
+    let common = Common::with(|made| {
+        made.token = Some(9);
+        made.retry = true;
+        made.deadline_ms = Some(30_000);
+        made.weight = Weight::new(4);
+    });
+    let start = StartRequest::with(|made| {
+        made.module = "hello.wasm".into();
+        made.entrypoint = "hello".into();
+        made.capabilities = vec![Capability::ChannelLifecycle, Capability::ChannelWriter];
+        made.signature = AbiSignature::new(
             vec![AbiParam::Buffer, AbiParam::Scalar(AbiScalarType::U16)],
             vec![AbiParam::Scalar(AbiScalarType::I32)],
-        ),
-        args: vec![
+        );
+        made.args = vec![
             EntrypointArg::Buffer(b"hi".to_vec()),
             EntrypointArg::Scalar(AbiScalarValue::U16(7_000)),
-        ],
-        log_uri: Some("sel://x".into()),
-        name: Some("web".into()),
-    };
+        ];
+        made.log_uri = Some("sel://x".into());
+        made.name = Some("web".into());
+    });
     let target = || "web".to_owned();
-    let follow = FollowRequest {
-        target: target(),
-        tail: Some(10),
-        since: Some(41),
-        no_follow: true,
-    };
-    let list = ListRequest {
-        cursor: 5,
-        limit: 100,
-        all: true,
-    };
+    let follow = FollowRequest::with(|made| {
+        made.target = target();
+        made.tail = Some(10);
+        made.since = Some(41);
+        made.no_follow = true;
+    });
+    let list = ListRequest::with(|made| {
+        made.cursor = 5;
+        made.limit = 100;
+        made.all = true;
+    });
     let mut info = ProcessInfo::default();
     (info.id, info.name) = (1, target());
     info.capabilities = vec![Capability::TimeRead];
@@ -236,12 +236,20 @@ fn operations(seeds: &mut Vec<Seed>) {
         (
             1,
             "stop",
-            StopRequest { target: target() }.encode(&common).to_vec(),
+            StopRequest::with(|made| {
+                made.target = target();
+            })
+            .encode(&common)
+            .to_vec(),
         ),
         (
             2,
             "inspect",
-            InspectRequest { target: target() }.encode(&common).to_vec(),
+            InspectRequest::with(|made| {
+                made.target = target();
+            })
+            .encode(&common)
+            .to_vec(),
         ),
         (3, "list", list.encode(&common).to_vec()),
         (4, "follow", follow.encode(&common).to_vec()),
@@ -289,24 +297,26 @@ fn values(seeds: &mut Vec<Seed>) {
 }
 
 fn records(seeds: &mut Vec<Seed>) {
-    let field = |key: &str| LogField {
-        key: key.to_owned(),
-        value: "1".to_owned(),
+    let field = |key: &str| {
+        LogField::with(|made| {
+            made.key = key.to_owned();
+            made.value = "1".to_owned();
+        })
     };
-    let plain = LogRecord {
-        level: LogLevel::Warn,
-        target: "hello::guest".to_owned(),
-        message: "hellö".to_owned(),
-        ..LogRecord::default()
-    };
-    let full = LogRecord {
-        fields: vec![field("n"), field("who")],
-        spans: vec![LogSpan {
-            name: "span".to_owned(),
-            fields: vec![field("k")],
-        }],
-        timestamp_ms: 1_700_000_000_000,
-        ..plain.clone()
+    let plain = LogRecord::with(|made| {
+        made.level = LogLevel::Warn;
+        made.target = "hello::guest".to_owned();
+        made.message = "hellö".to_owned();
+    });
+    let full = {
+        let mut made = plain.clone();
+        made.fields = vec![field("n"), field("who")];
+        made.spans = vec![LogSpan::with(|made| {
+            made.name = "span".to_owned();
+            made.fields = vec![field("k")];
+        })];
+        made.timestamp_ms = 1_700_000_000_000;
+        made
     };
     for (name, record) in [("plain", plain), ("full", full)] {
         let bytes = fuzzing::write_log_record(&record);

@@ -14,6 +14,7 @@ use crate::varint;
 
 /// Why a body of fields was refused, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 #[error("field {number} at byte {at}: {kind}")]
 pub struct FieldError {
     /// The offset of the field in the body, in bytes.

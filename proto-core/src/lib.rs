@@ -10,6 +10,21 @@
 //! (what requests and answers say), [`abi`] (the runtime's types), [`error`] and [`limits`]. PROTOCOL.md describes the
 //! wire, byte by byte.
 
+/// Gives types that may grow a way to be made: the default, changed.
+macro_rules! with {
+    ($($type:ty),+) => {$(
+        impl $type {
+            /// The default, changed by `change`.
+            #[must_use]
+            pub fn with(change: impl FnOnce(&mut Self)) -> Self {
+                let mut made = Self::default();
+                change(&mut made);
+                made
+            }
+        }
+    )+};
+}
+
 pub mod abi;
 pub mod client;
 pub mod envelope;

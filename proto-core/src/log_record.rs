@@ -43,6 +43,7 @@ impl fmt::Display for LogLevel {
 
 /// A key and a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogField {
     /// The key.
     pub key: String,
@@ -52,6 +53,7 @@ pub struct LogField {
 
 /// A span that the record was written in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogSpan {
     /// Its name.
     pub name: String,
@@ -61,6 +63,7 @@ pub struct LogSpan {
 
 /// A record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogRecord {
     /// How severe.
     pub level: LogLevel,
@@ -78,6 +81,7 @@ pub struct LogRecord {
 
 /// The bytes are no log record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 #[error("no log record: {what} at byte {at}")]
 pub struct LogRecordError {
     /// Where, in bytes.
@@ -275,6 +279,8 @@ impl Reader<'_> {
         Ok(())
     }
 }
+
+with!(LogRecord, LogSpan, LogField);
 
 #[cfg(test)]
 mod tests {

@@ -28,6 +28,8 @@ pub struct Publication {
     first: u64,
     /// How many of them were sent on the present stream.
     sent: usize,
+    /// How many messages were ever sent, over any stream.
+    ever: u64,
     /// What they cost together.
     bytes: usize,
     limit: usize,
@@ -52,6 +54,7 @@ impl Publication {
             kept: VecDeque::new(),
             first: 0,
             sent: 0,
+            ever: 0,
             bytes: 0,
             limit: limit.max(MAX_CHUNK),
         }
@@ -121,11 +124,11 @@ impl Publication {
     }
 
     /// The present stream is gone: everything that was not acknowledged has to be sent again, once
-    /// [`Publication::resume`] has told where to begin.
+    /// [`Publication::resume`] has told where to begin. (Again and again, if streams are gone before that.)
     pub fn interrupted(&mut self) -> Interrupted {
-        let sent = self.first.saturating_add(self.sent as u64);
+        self.ever = self.ever.max(self.first.saturating_add(self.sent as u64));
         self.sent = 0;
-        Interrupted { sent }
+        Interrupted { sent: self.ever }
     }
 
     /// Goes on over a new stream whose answer said that the server has every message up to `last`; how many were
@@ -233,6 +236,16 @@ mod tests {
         assert_eq!((error.last, error.sent), (2, 2));
         assert_eq!(publication.unacknowledged().count(), 5);
         assert_eq!(publication.resume(before, None), Ok(0));
+    }
+
+    #[test]
+    fn a_stream_that_was_lost_before_it_was_resumed_changes_nothing() {
+        let mut publication = filled(5);
+        publication.sent = 3;
+        let _ = publication.interrupted();
+        let again = publication.interrupted();
+        assert_eq!(publication.resume(again, Some(1)), Ok(2));
+        assert_eq!(publication.unacknowledged().count(), 3);
     }
 
     #[test]

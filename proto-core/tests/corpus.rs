@@ -10,7 +10,7 @@ use std::{
 use selium_remote_client_protocol::fuzzing::TARGETS;
 
 /// The first words of targets whose bodies live in other crates, which replay them themselves.
-const ELSEWHERE: [&str; 2] = ["certs_", "wasm_"];
+const ELSEWHERE: [&str; 5] = ["certs_", "wasm_", "audit_", "policy_", "provision_"];
 
 fn fuzz(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -212,15 +212,15 @@ fn start() -> impl Strategy<Value = StartRequest> {
     )
         .prop_map(
             |(module, entrypoint, capabilities, (params, results), args, log_uri, name)| {
-                StartRequest {
-                    module,
-                    entrypoint,
-                    capabilities,
-                    signature: AbiSignature::new(params, results),
-                    args,
-                    log_uri,
-                    name,
-                }
+                StartRequest::with(|made| {
+                    made.module = module;
+                    made.entrypoint = entrypoint;
+                    made.capabilities = capabilities;
+                    made.signature = AbiSignature::new(params, results);
+                    made.args = args;
+                    made.log_uri = log_uri;
+                    made.name = name;
+                })
             },
         )
 }
@@ -233,11 +233,13 @@ fn common() -> impl Strategy<Value = Common> {
         option::of(uint()),
         option::of(weight),
     )
-        .prop_map(|(token, retry, deadline_ms, weight)| Common {
-            token,
-            retry,
-            deadline_ms,
-            weight,
+        .prop_map(|(token, retry, deadline_ms, weight)| {
+            Common::with(|made| {
+                made.token = token;
+                made.retry = retry;
+                made.deadline_ms = deadline_ms;
+                made.weight = weight;
+            })
         })
 }
 
@@ -365,10 +367,23 @@ proptest! {
         flag: bool,
         common in common(),
     ) {
-        let stop = StopRequest { target: target.clone() }.encode(&common);
-        let inspect = InspectRequest { target: target.clone() }.encode(&common);
-        let follow = FollowRequest { target: target.clone(), tail: numbers[0], since: numbers[1], no_follow: flag };
-        let list = ListRequest { cursor, limit, all: flag };
+        let stop = StopRequest::with(|made| {
+made.target = target.clone();
+}).encode(&common);
+        let inspect = InspectRequest::with(|made| {
+made.target = target.clone();
+}).encode(&common);
+        let follow = FollowRequest::with(|made| {
+made.target = target.clone();
+made.tail = numbers[0];
+made.since = numbers[1];
+made.no_follow = flag;
+});
+        let list = ListRequest::with(|made| {
+made.cursor = cursor;
+made.limit = limit;
+made.all = flag;
+});
         prop_assert_eq!(decode_target(&stop), Ok(target.clone()));
         prop_assert_eq!(decode_target(&inspect), Ok(target));
         prop_assert_eq!(FollowRequest::decode(&follow.encode(&common)), Ok(follow.clone()));
@@ -500,7 +515,10 @@ fn what_is_longer_than_its_limit_is_refused_and_what_is_as_long_is_not() {
 
     let stop = |len| {
         kind_of!(decode_target(
-            &StopRequest { target: long(len) }.encode(&none)
+            &StopRequest::with(|made| {
+                made.target = long(len);
+            })
+            .encode(&none)
         ))
     };
     assert_eq!(stop(MAX_TARGET), Ok(()));

@@ -24,16 +24,14 @@ fn encoded(frame: &Frame) -> Bytes {
 #[test]
 fn a_request_is_answered() {
     let mut pair = Pair::open(Limits::default(), Limits::default());
-    let start = StartRequest {
-        module: "hello.wasm".into(),
-        entrypoint: "hello".into(),
-        capabilities: vec![Capability::ChannelWriter],
-        ..StartRequest::default()
-    };
-    let body = start.encode(&Common {
-        token: Some(1),
-        ..Common::default()
+    let start = StartRequest::with(|made| {
+        made.module = "hello.wasm".into();
+        made.entrypoint = "hello".into();
+        made.capabilities = vec![Capability::ChannelWriter];
     });
+    let body = start.encode(&Common::with(|made| {
+        made.token = Some(1);
+    }));
     let id = pair
         .client
         .request(StartRequest::OP, body.clone(), RequestOptions::default())

@@ -57,10 +57,9 @@ fn page() -> BTreeMap<String, Vec<u8>> {
 }
 
 fn weighted() -> Common {
-    Common {
-        weight: Weight::new(4),
-        ..Common::default()
-    }
+    Common::with(|made| {
+        made.weight = Weight::new(4);
+    })
 }
 
 fn client_hello() -> ClientHello {
@@ -83,21 +82,21 @@ fn server_hello() -> ServerHello {
 }
 
 fn start() -> StartRequest {
-    StartRequest {
-        module: "hello.wasm".into(),
-        entrypoint: "hello".into(),
-        capabilities: vec![Capability::ChannelLifecycle, Capability::ChannelWriter],
-        signature: AbiSignature::new(
+    StartRequest::with(|made| {
+        made.module = "hello.wasm".into();
+        made.entrypoint = "hello".into();
+        made.capabilities = vec![Capability::ChannelLifecycle, Capability::ChannelWriter];
+        made.signature = AbiSignature::new(
             vec![AbiParam::Buffer, AbiParam::Scalar(AbiScalarType::U16)],
             vec![AbiParam::Scalar(AbiScalarType::I32)],
-        ),
-        args: vec![
+        );
+        made.args = vec![
             EntrypointArg::Buffer(b"hi".to_vec()),
             EntrypointArg::Scalar(AbiScalarValue::U16(7000)),
-        ],
-        log_uri: Some("sel://x".into()),
-        name: Some("web".into()),
-    }
+        ];
+        made.log_uri = Some("sel://x".into());
+        made.name = Some("web".into());
+    })
 }
 
 fn process() -> ProcessInfo {
@@ -292,38 +291,41 @@ fn ours() -> BTreeMap<String, Vec<u8>> {
     };
     add("envelope-accepted", accepted.encode().to_vec());
     add("envelope-refused", refused().encode().to_vec());
-    let common = Common {
-        token: Some(9),
-        retry: true,
-        deadline_ms: Some(30_000),
-        weight: None,
-    };
+    let common = Common::with(|made| {
+        made.token = Some(9);
+        made.retry = true;
+        made.deadline_ms = Some(30_000);
+        made.weight = None;
+    });
     add("request-start", start().encode(&common).to_vec());
     let target = || "web".to_owned();
-    let plain = FollowRequest {
-        target: target(),
-        ..FollowRequest::default()
-    };
+    let plain = FollowRequest::with(|made| {
+        made.target = target();
+    });
     add("request-follow-weight", plain.encode(&weighted()).to_vec());
     add(
         "request-stop",
-        StopRequest { target: target() }
-            .encode(&Common::default())
-            .to_vec(),
+        StopRequest::with(|made| {
+            made.target = target();
+        })
+        .encode(&Common::default())
+        .to_vec(),
     );
     add(
         "request-inspect",
-        InspectRequest { target: target() }
-            .encode(&Common::default())
-            .to_vec(),
+        InspectRequest::with(|made| {
+            made.target = target();
+        })
+        .encode(&Common::default())
+        .to_vec(),
     );
     add(
         "request-list",
-        ListRequest {
-            cursor: 5,
-            limit: 100,
-            all: true,
-        }
+        ListRequest::with(|made| {
+            made.cursor = 5;
+            made.limit = 100;
+            made.all = true;
+        })
         .encode(&Common::default())
         .to_vec(),
     );
@@ -366,12 +368,12 @@ fn refused() -> ServerEnvelope {
 }
 
 fn follow() -> FollowRequest {
-    FollowRequest {
-        target: "web".into(),
-        tail: Some(10),
-        since: Some(41),
-        no_follow: true,
-    }
+    FollowRequest::with(|made| {
+        made.target = "web".into();
+        made.tail = Some(10);
+        made.since = Some(41);
+        made.no_follow = true;
+    })
 }
 
 fn follow_started() -> FollowStarted {
@@ -449,12 +451,12 @@ fn the_page_is_decoded() {
         Envelope::Complete(refused(), bytes.len())
     );
     assert_eq!(StartRequest::decode(&page["request-start"]), Ok(start()));
-    let common = Common {
-        token: Some(9),
-        retry: true,
-        deadline_ms: Some(30_000),
-        weight: None,
-    };
+    let common = Common::with(|made| {
+        made.token = Some(9);
+        made.retry = true;
+        made.deadline_ms = Some(30_000);
+        made.weight = None;
+    });
     assert_eq!(Common::decode(&page["request-start"]), Ok(common));
     assert_eq!(
         Common::decode(&page["request-follow-weight"]),
@@ -462,11 +464,11 @@ fn the_page_is_decoded() {
     );
     assert_eq!(decode_target(&page["request-stop"]), Ok("web".into()));
     assert_eq!(decode_target(&page["request-inspect"]), Ok("web".into()));
-    let request = ListRequest {
-        cursor: 5,
-        limit: 100,
-        all: true,
-    };
+    let request = ListRequest::with(|made| {
+        made.cursor = 5;
+        made.limit = 100;
+        made.all = true;
+    });
     assert_eq!(ListRequest::decode(&page["request-list"]), Ok(request));
     assert_eq!(FollowRequest::decode(&page["request-follow"]), Ok(follow()));
     let reference = ProcessRef::new(0x0123_4567_89ab_cdef, "web");

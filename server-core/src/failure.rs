@@ -91,11 +91,10 @@ mod tests {
 
     #[test]
     fn words_become_codes() {
-        let spec = StartRequest {
-            module: "m.wasm".into(),
-            entrypoint: "go".into(),
-            ..StartRequest::default()
-        };
+        let spec = StartRequest::with(|made| {
+            made.module = "m.wasm".into();
+            made.entrypoint = "go".into();
+        });
         let code = |words| {
             let error = start(&spec, words);
             (error.code, error.field)

@@ -321,12 +321,11 @@ mod tests {
     use crate::host::LogId;
 
     fn spec(name: Option<&str>) -> StartRequest {
-        StartRequest {
-            module: "m.wasm".into(),
-            entrypoint: "start".into(),
-            name: name.map(str::to_owned),
-            ..StartRequest::default()
-        }
+        StartRequest::with(|made| {
+            made.module = "m.wasm".into();
+            made.entrypoint = "start".into();
+            made.name = name.map(str::to_owned);
+        })
     }
 
     const ROLE: RoleId = RoleId(3);

@@ -130,15 +130,15 @@ fn finish_stop(world: &mut World) {
 }
 
 fn inspect(target: &str) -> InspectRequest {
-    InspectRequest {
-        target: target.into(),
-    }
+    InspectRequest::with(|made| {
+        made.target = target.into();
+    })
 }
 
 fn stop(target: &str) -> StopRequest {
-    StopRequest {
-        target: target.into(),
-    }
+    StopRequest::with(|made| {
+        made.target = target.into();
+    })
 }
 
 fn refused(world: &World, peer: usize) -> RemoteError {

@@ -15,8 +15,8 @@ use selium_remote_client_protocol::{
     client::RequestOptions,
     frame::{Frame, Gather},
     ops::{
-        Common, FollowRequest, FollowStarted, InfoRequest, ListRequest, LogState, ProcessList,
-        ProcessRef, ProcessState, Request, ServerInfo, StartRequest,
+        Common, FollowStarted, InfoRequest, ListRequest, LogState, ProcessList, ProcessRef,
+        ProcessState, Request, ServerInfo, StartRequest,
     },
 };
 use selium_remote_server_core::{
@@ -123,7 +123,14 @@ fn lists_are_paged_and_show_stopped_processes_on_demand() {
         result: Err(StopFailure::Gone),
     });
     let mut list = |all, limit, cursor| {
-        let request = world.call(a, &ListRequest { cursor, limit, all });
+        let request = world.call(
+            a,
+            &ListRequest::with(|made| {
+                made.cursor = cursor;
+                made.limit = limit;
+                made.all = all;
+            }),
+        );
         let list = ProcessList::decode(&world.answer(a, request).unwrap()).unwrap();
         let names: Vec<_> = list
             .processes
@@ -520,23 +527,19 @@ fn followers_share_one_reader_and_see_the_same_numbers() {
         "what the ring no longer holds is counted"
     );
     assert_eq!(seen[seen.len() - 2..], ["gap ? ->16", "16:rXX"]);
-    let tail = world.call(
-        b,
-        &FollowRequest {
-            tail: Some(1),
-            no_follow: true,
-            ..follow("web")
-        },
-    );
+    let tail = world.call(b, &{
+        let mut made = follow("web");
+        made.tail = Some(1);
+        made.no_follow = true;
+        made
+    });
     assert_eq!(world.stream(b, tail), ["16:rXX", "end: over"]);
-    let since = world.call(
-        b,
-        &FollowRequest {
-            since: Some(12),
-            no_follow: true,
-            ..follow("web")
-        },
-    );
+    let since = world.call(b, &{
+        let mut made = follow("web");
+        made.since = Some(12);
+        made.no_follow = true;
+        made
+    });
     assert_eq!(world.stream(b, since)[..2], ["12:r12", "13:r13"]);
 }
 
@@ -627,13 +630,11 @@ fn a_log_that_never_appears_is_not_looked_for_for_ever() {
 fn without_the_capabilities_there_is_no_log() {
     let mut world = World::new(Config::default());
     let a = world.connect();
-    let request = world.call(
-        a,
-        &StartRequest {
-            capabilities: vec![],
-            ..spec(Some("mute"))
-        },
-    );
+    let request = world.call(a, &{
+        let mut made = spec(Some("mute"));
+        made.capabilities = vec![];
+        made
+    });
     let op = world.start_op();
     world.complete(Completion::Started {
         op,
@@ -1013,10 +1014,9 @@ fn a_start_whose_deadline_passed_in_the_queue_is_not_started() {
     let mut world = World::new(config);
     let a = world.connect();
     world.call(a, &spec(Some("slow")));
-    let common = Common {
-        deadline_ms: Some(1_000),
-        ..Common::default()
-    };
+    let common = Common::with(|made| {
+        made.deadline_ms = Some(1_000);
+    });
     let body = spec(Some("late")).encode(&common);
     let late = world.peers[a]
         .core

@@ -212,22 +212,22 @@ mod tests {
 
     #[test]
     fn a_start_reaches_the_host_as_it_was_asked_for() {
-        let spec = StartRequest {
-            module: "m.wasm".into(),
-            entrypoint: "go".into(),
-            capabilities: vec![Capability::TimeRead, Capability::ChannelWriter],
-            args: vec![EntrypointArg::Buffer(b"x".to_vec())],
-            log_uri: Some("sel://x".into()),
-            ..StartRequest::default()
-        };
+        let spec = StartRequest::with(|made| {
+            made.module = "m.wasm".into();
+            made.entrypoint = "go".into();
+            made.capabilities = vec![Capability::TimeRead, Capability::ChannelWriter];
+            made.args = vec![EntrypointArg::Buffer(b"x".to_vec())];
+            made.log_uri = Some("sel://x".into());
+        });
         let host = host_spec(&spec).unwrap();
         let capabilities: Vec<_> = host.capabilities.iter().map(ToString::to_string).collect();
         assert_eq!(capabilities, ["TimeRead", "ChannelWriter"]);
         assert_eq!(host.arguments, [Argument::Buffer(b"x".to_vec())]);
         assert_eq!(host.log_uri.as_deref(), Some("sel://x"));
-        let resource = StartRequest {
-            args: vec![EntrypointArg::Resource(1)],
-            ..spec
+        let resource = {
+            let mut made = spec;
+            made.args = vec![EntrypointArg::Resource(1)];
+            made
         };
         assert!(host_spec(&resource).is_none());
     }

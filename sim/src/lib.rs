@@ -8,12 +8,14 @@
 //!   |
 //! world     the server's rules over a fake host, clients, what they do, what must hold
 //!   |-- hostile   peers that break the protocol, beside honest ones
+//!   |-- cores     the two protocol machines alone: publishing, weights, resets, drain, servers that are replaced
 //!   |
 //! transport one trait: an ordered stream of bytes in each direction, in virtual time
 //!   |-- pipe   byte pipes that split, stall, delay and truncate
 //!   `-- quic   two quinn-proto endpoints over a UDP link that loses, reorders, duplicates, limits and partitions
 //! ```
 
+pub mod cores;
 pub mod hostile;
 pub mod link;
 pub mod pipe;

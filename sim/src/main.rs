@@ -12,13 +12,15 @@ use selium_remote_sim::{
     world::report::Report,
 };
 
-const USAGE: &str = "sim [--seeds N] [--from S] [--world pipes|quic|hostile|all] [--verbose]";
+const USAGE: &str = "sim [--seeds N] [--from S] [--world pipes|quic|hostile|cores|all] [--verbose]";
 
 /// What the command line says.
 struct Args {
     seeds: u64,
     from: u64,
     kinds: Vec<WorldKind>,
+    /// Whether the seeds are shared among the worlds.
+    shared: bool,
     verbose: bool,
 }
 
@@ -27,6 +29,7 @@ fn parse() -> Result<Args, String> {
         seeds: 1_000,
         from: 0,
         kinds: WorldKind::ALL.to_vec(),
+        shared: true,
         verbose: false,
     };
     let mut words = std::env::args().skip(1);
@@ -44,6 +47,7 @@ fn parse() -> Result<Args, String> {
                 if name != "all" {
                     let kind = WorldKind::named(&name);
                     args.kinds = vec![kind.ok_or(format!("there is no world `{name}`"))?];
+                    args.shared = false;
                 }
             }
             "--verbose" => args.verbose = true,
@@ -63,7 +67,12 @@ fn main() -> ExitCode {
         }
     };
     for kind in &args.kinds {
-        if !seeds(*kind, &args) {
+        let count = if args.shared {
+            kind.share(args.seeds)
+        } else {
+            args.seeds
+        };
+        if !seeds(*kind, count, &args) {
             return ExitCode::FAILURE;
         }
     }
@@ -71,10 +80,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs all seeds of a world; `false` at the first that fails.
-fn seeds(kind: WorldKind, args: &Args) -> bool {
+fn seeds(kind: WorldKind, count: u64, args: &Args) -> bool {
     let begun = Instant::now();
     let mut sum = Report::default();
-    let end = args.from.saturating_add(args.seeds);
+    let end = args.from.saturating_add(count);
     for seed in args.from..end {
         let outcome = std::panic::catch_unwind(|| run(kind, seed, args.verbose));
         let Ok(outcome) = outcome else {
@@ -90,13 +99,13 @@ fn seeds(kind: WorldKind, args: &Args) -> bool {
         }
         sum.add(&outcome.report);
         let done = seed - args.from + 1;
-        if done.is_multiple_of(5_000) && done < args.seeds {
+        if done.is_multiple_of(5_000) && done < count {
             let rate = done as f64 / begun.elapsed().as_secs_f64();
             eprintln!("{}: {done} seeds, {rate:.0} a second", kind.name());
         }
     }
     let took = begun.elapsed().as_secs_f64();
-    let rate = args.seeds as f64 / took;
+    let rate = count as f64 / took;
     println!(
         "{}: seeds {} to {} in {took:.1} s, {rate:.0} a second",
         kind.name(),

@@ -1,11 +1,15 @@
 //! Runs: a world's name and a seed in, a report out.
 
 use crate::{
+    cores::{self, Cores},
     hostile,
     link::LinkKind,
     trace::Trace,
     world::{Peers, World, law::Broken, report::Report},
 };
+
+/// Shares of busy streams are measured in one seed of so many: it takes as long as many others.
+const FAIR_EVERY: u64 = 40;
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,11 +20,30 @@ pub enum WorldKind {
     Quic,
     /// Hostile clients beside honest ones over byte pipes, and an honest client of a hostile server.
     Hostile,
+    /// The two protocol machines alone, each with a toy application.
+    Cores,
 }
 
 impl WorldKind {
     /// Every kind, in the order in which they are run.
-    pub const ALL: &[WorldKind] = &[WorldKind::Pipes, WorldKind::Quic, WorldKind::Hostile];
+    pub const ALL: &[WorldKind] = &[
+        WorldKind::Pipes,
+        WorldKind::Quic,
+        WorldKind::Hostile,
+        WorldKind::Cores,
+    ];
+
+    /// How many of so many seeds of all worlds together are its own: about as much time for each.
+    #[must_use]
+    pub fn share(self, seeds: u64) -> u64 {
+        let part = match self {
+            WorldKind::Cores => 2,
+            WorldKind::Pipes => 3,
+            WorldKind::Hostile => 20,
+            WorldKind::Quic => 40,
+        };
+        (seeds / part).max(1)
+    }
 
     /// Its name on the command line.
     #[must_use]
@@ -29,6 +52,7 @@ impl WorldKind {
             WorldKind::Pipes => "pipes",
             WorldKind::Quic => "quic",
             WorldKind::Hostile => "hostile",
+            WorldKind::Cores => "cores",
         }
     }
 
@@ -93,8 +117,30 @@ pub fn run(kind: WorldKind, seed: u64, verbose: bool) -> Outcome {
             kind.name(),
         )
     };
+    if kind == WorldKind::Cores {
+        let mut world = Cores::new(seed, trace);
+        if let Err(broken) = world.run() {
+            let ms = world.now().since_origin().as_secs_f64() * 1e3;
+            fail(&broken, ms, &world.trace.lines());
+        }
+        if seed.is_multiple_of(FAIR_EVERY) {
+            match cores::fair::run(seed) {
+                Ok(streams) => world.report.shares += streams,
+                Err(broken) => fail(&broken, 0.0, &[]),
+            }
+        }
+        return Outcome {
+            hash: world.trace.hash(),
+            lines: if verbose {
+                world.trace.lines()
+            } else {
+                Vec::new()
+            },
+            report: world.report,
+        };
+    }
     let (link, peers) = match kind {
-        WorldKind::Pipes => (LinkKind::Pipe, Peers::Honest),
+        WorldKind::Pipes | WorldKind::Cores => (LinkKind::Pipe, Peers::Honest),
         WorldKind::Quic => (LinkKind::Quic, Peers::Honest),
         WorldKind::Hostile => (LinkKind::Pipe, Peers::Hostile),
     };

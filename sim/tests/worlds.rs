@@ -1,4 +1,4 @@
-//! Many seeds of every world; `SELIUM_SIM_SEEDS` sets how many (over pipes; the other worlds take a share of it).
+//! Many seeds of every world; `SELIUM_SIM_SEEDS` sets how many (in all; each world takes its share of it).
 //!
 //! A failure prints the command that runs its seed again.
 #![allow(clippy::print_stdout)] // What was exercised is part of the result.
@@ -8,15 +8,16 @@ use selium_remote_sim::{
     world::report::Report,
 };
 
-/// Seeds over pipes. The default is for an ordinary `cargo test`: seconds, without optimisation.
+/// The default is for an ordinary `cargo test`: seconds.
 fn seeds() -> u64 {
     std::env::var("SELIUM_SIM_SEEDS")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(400)
+        .unwrap_or(3_000)
 }
 
-fn many(kind: WorldKind, seeds: u64) -> Report {
+fn many(kind: WorldKind, least: u64) -> Report {
+    let seeds = kind.share(seeds()).max(least);
     let mut sum = Report::default();
     for seed in 0..seeds {
         sum.add(&run(kind, seed, false).report);
@@ -29,7 +30,7 @@ fn many(kind: WorldKind, seeds: u64) -> Report {
 
 #[test]
 fn the_laws_hold_over_pipes() {
-    let sum = many(WorldKind::Pipes, seeds().max(100));
+    let sum = many(WorldKind::Pipes, 100);
     // The runs were about something.
     let exercised = [
         sum.started,
@@ -58,19 +59,61 @@ fn the_laws_hold_over_pipes() {
 
 #[test]
 fn the_laws_hold_over_quic() {
-    let sum = many(WorldKind::Quic, (seeds() / 16).max(8));
+    let sum = many(WorldKind::Quic, 8);
     assert!(sum.started > 0 && sum.records > 0, "{sum:?}");
 }
 
 #[test]
 fn hostile_peers_end_as_documented_and_others_keep_their_service() {
-    let sum = many(WorldKind::Hostile, (seeds() / 12).max(32));
+    let sum = many(WorldKind::Hostile, 32);
     assert!(sum.attacks > 60 && sum.records > 0, "{sum:?}");
 }
 
 #[test]
+fn the_laws_hold_between_the_cores_alone() {
+    let sum = many(WorldKind::Cores, 800);
+    let exercised = [
+        sum.answers,
+        sum.long_requests,
+        sum.long_answers,
+        sum.errors,
+        sum.not_sent,
+        sum.expired,
+        sum.cancels,
+        sum.abandoned,
+        sum.records,
+        sum.long_records,
+        sum.gaps_counted,
+        sum.gaps_unknown,
+        sum.published,
+        sum.resumes,
+        sum.unknown_published,
+        sum.uploaded,
+        sum.acks,
+        sum.flagged,
+        sum.half_closes,
+        sum.client_resets,
+        sum.server_resets,
+        sum.client_drains,
+        sum.server_drains,
+        sum.drain_refusals,
+        sum.restarts,
+        sum.pongs,
+        sum.lost,
+        sum.silent,
+        sum.killed,
+        sum.closed,
+        sum.small_windows,
+        sum.quic_links,
+        sum.bases,
+        sum.shares,
+    ];
+    assert!(exercised.iter().all(|count| *count > 0), "{sum:?}");
+}
+
+#[test]
 fn a_seed_is_one_history() {
-    for kind in [WorldKind::Pipes, WorldKind::Hostile] {
+    for kind in [WorldKind::Pipes, WorldKind::Hostile, WorldKind::Cores] {
         for seed in 0..6 {
             let (one, two) = (run(kind, seed, false), run(kind, seed, false));
             assert_eq!(one, two, "seed {seed} of {}", kind.name());

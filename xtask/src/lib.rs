@@ -127,13 +127,13 @@ struct SoakArgs {
 
 #[derive(Debug, Args)]
 struct SimArgs {
-    /// How many seeds.
+    /// How many seeds; with all worlds, each takes its share of them.
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
     /// The first one.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     from: u64,
-    /// Which world: `pipes`, `quic`, `hostile`, or all of them.
+    /// Which world: `pipes`, `quic`, `hostile`, `cores`, or all of them.
     #[arg(long, default_value = "all")]
     world: String,
     /// Print everything that happens.

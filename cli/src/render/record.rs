@@ -194,30 +194,28 @@ mod tests {
     use super::*;
 
     fn field(key: &str, value: &str) -> LogField {
-        LogField {
-            key: key.into(),
-            value: value.into(),
-        }
+        LogField::with(|field| {
+            field.key = key.into();
+            field.value = value.into();
+        })
+    }
+
+    fn span(name: &str, fields: Vec<LogField>) -> LogSpan {
+        LogSpan::with(|span| {
+            span.name = name.into();
+            span.fields = fields;
+        })
     }
 
     fn record() -> LogRecord {
-        LogRecord {
-            level: LogLevel::Info,
-            target: "hello::guest".into(),
-            message: "hello from selium".into(),
-            fields: vec![field("n", "1"), field("who", "\"me\"")],
-            spans: vec![
-                LogSpan {
-                    name: "inner".into(),
-                    fields: vec![field("id", "7")],
-                },
-                LogSpan {
-                    name: "outer".into(),
-                    fields: vec![],
-                },
-            ],
-            timestamp_ms: 1_795_337_387_123,
-        }
+        LogRecord::with(|record| {
+            record.level = LogLevel::Info;
+            record.target = "hello::guest".into();
+            record.message = "hello from selium".into();
+            record.fields = vec![field("n", "1"), field("who", "\"me\"")];
+            record.spans = vec![span("inner", vec![field("id", "7")]), span("outer", vec![])];
+            record.timestamp_ms = 1_795_337_387_123;
+        })
     }
 
     #[test]
@@ -226,12 +224,10 @@ mod tests {
             text(&record(), false),
             "2026-11-22T08:49:47.123Z INFO  hello::guest outer:inner{id=7}: hello from selium n=1 who=\"me\""
         );
-        let without = LogRecord {
-            timestamp_ms: 12,
-            spans: vec![],
-            fields: vec![],
-            ..record()
-        };
+        let mut without = record();
+        without.timestamp_ms = 12;
+        without.spans.clear();
+        without.fields.clear();
         assert_eq!(
             text(&without, false),
             "INFO  hello::guest: hello from selium"
@@ -240,27 +236,22 @@ mod tests {
             text(&without, true),
             "\x1b[32mINFO \x1b[0m hello::guest: hello from selium"
         );
-        let bare = LogRecord {
-            message: "m".into(),
-            level: LogLevel::Error,
-            ..Default::default()
-        };
+        let bare = LogRecord::with(|record| {
+            record.message = "m".into();
+            record.level = LogLevel::Error;
+        });
         assert_eq!(text(&bare, false), "ERROR m");
         assert_eq!(text(&LogRecord::default(), false), "TRACE");
     }
 
     #[test]
     fn a_guest_cannot_forge_lines_or_escapes() {
-        let hostile = LogRecord {
-            target: "t\n".into(),
-            message: "one\n2026 ERROR two\x1b]0;x\x07\u{9b}".into(),
-            fields: vec![field("k\r", "v\n")],
-            spans: vec![LogSpan {
-                name: "s\n".into(),
-                fields: vec![],
-            }],
-            ..Default::default()
-        };
+        let hostile = LogRecord::with(|record| {
+            record.target = "t\n".into();
+            record.message = "one\n2026 ERROR two\x1b]0;x\x07\u{9b}".into();
+            record.fields = vec![field("k\r", "v\n")];
+            record.spans = vec![span("s\n", vec![])];
+        });
         assert_eq!(
             text(&hostile, false),
             "TRACE t\\n s\\n: one\\n2026 ERROR two\\u{1b}]0;x\\u{7}\\u{9b} k\\r=v\\n"
@@ -277,10 +268,8 @@ mod tests {
                 + r#"{"name":"outer","fields":{}},{"name":"inner","fields":{"id":"7"}}],"message":"hello from selium","#
                 + r#""fields":{"n":"1","who":"\"me\""},"sequence":42,"process":"0000000000c0ffee"}"#
         );
-        let twice = LogRecord {
-            fields: vec![field("k", "1"), field("k", "2")],
-            ..Default::default()
-        };
+        let twice =
+            LogRecord::with(|record| record.fields = vec![field("k", "1"), field("k", "2")]);
         let shown = json(1, 1, &twice);
         assert!(
             shown.contains(r#""time":null"#) && shown.contains(r#""fields":{"k":"2"}"#),

@@ -184,9 +184,9 @@ fn a_request_is_answered_once_and_forgotten() {
 #[test]
 fn only_changing_requests_carry_tokens_and_these_count_up() {
     let mut pair = Pair::open();
-    let stop = StopRequest {
-        target: "x".to_owned(),
-    };
+    let stop = StopRequest::with(|made| {
+        made.target = "x".to_owned();
+    });
     for expected in [Some(1), None, Some(2)] {
         let manner = if expected.is_some() {
             changes()
@@ -409,9 +409,9 @@ fn waiting_for_pings_is_bounded() {
 #[test]
 fn long_requests_do_not_pile_up_and_do_not_end_the_connection() {
     let mut pair = Pair::open();
-    let long = StopRequest {
-        target: "x".repeat(300 * 1024),
-    };
+    let long = StopRequest::with(|made| {
+        made.target = "x".repeat(300 * 1024);
+    });
     let (first, _) = pair.session.call(pair.now, &long, asks()).unwrap();
     let (_second, _) = pair.session.call(pair.now, &long, asks()).unwrap();
     let third = pair.session.call(pair.now, &long, asks());

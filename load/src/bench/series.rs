@@ -272,16 +272,14 @@ async fn start_and_stop(client: &Client) -> Result<()> {
 
 /// As 0.3.3 did it: the start on one connection, the stop on another.
 async fn start_and_stop_apart(dialer: &Dialer) -> Result<()> {
-    let request = StartRequest {
-        module: "hello.wasm".to_owned(),
-        entrypoint: "hello".to_owned(),
-        capabilities: vec![Capability::ChannelLifecycle, Capability::ChannelWriter],
-        ..StartRequest::default()
-    };
+    let request = StartRequest::with(|made| {
+        made.module = "hello.wasm".to_owned();
+        made.entrypoint = "hello".to_owned();
+        made.capabilities = vec![Capability::ChannelLifecycle, Capability::ChannelWriter];
+    });
     let started = dialer.peer().await?.ask(&request).await??;
-    let stop = StopRequest {
-        target: format!("{:016x}", ProcessRef::decode(&started)?.id),
-    };
+    let id = ProcessRef::decode(&started)?.id;
+    let stop = StopRequest::with(|stop| stop.target = format!("{id:016x}"));
     dialer.peer().await?.ask(&stop).await??;
     Ok(())
 }

@@ -84,10 +84,9 @@ pub(super) async fn hear_nothing(world: &World, dice: &mut Rng) -> Result<()> {
     let dialer = Dialer::new(&world.certs, world.port)?;
     world.ledger.connected();
     let mut peer = dialer.peer().await?;
-    let list = ListRequest {
-        all: true,
-        ..ListRequest::default()
-    };
+    let list = ListRequest::with(|made| {
+        made.all = true;
+    });
     let count = dice.u64(10..4_000);
     let asking = async {
         for id in 1..=count {

@@ -166,6 +166,7 @@ pub enum Frame {
 
 /// Why the input is no frame, and where in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 #[error("frame at byte {at}: {kind}")]
 pub struct FrameError {
     /// The frame's offset behind the envelope, in bytes.

@@ -50,6 +50,7 @@ impl core::fmt::Display for RequestId {
 
 /// Bytes for one write to the transport, at most [`MAX_WRITE`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Transmit {
     /// The bytes in order, in pieces for a vectored write.
     pub parts: Vec<Bytes>,

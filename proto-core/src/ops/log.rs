@@ -24,6 +24,7 @@ pub enum LogState {
 
 /// Follow a process's log. Answered with [`FollowStarted`], then a stream of records from the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FollowRequest {
     /// As in [`StopRequest`](super::StopRequest).
     pub target: String,

@@ -58,6 +58,7 @@ pub const COMMON: u64 = 64;
 
 /// The fields that every request may carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Common {
     /// The sequence number of a changing request within the client's session: its idempotency token.
     pub token: Option<u64>,
@@ -135,3 +136,12 @@ fn other(field: &Field<'_>) -> Result<(), FieldError> {
     }
     field.unknown()
 }
+
+with!(
+    Common,
+    FollowRequest,
+    StopRequest,
+    InspectRequest,
+    ListRequest,
+    StartRequest
+);

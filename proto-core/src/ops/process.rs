@@ -57,6 +57,7 @@ impl ProcessRef {
 
 /// Stop a process. Answered with [`ProcessRef`]: the stop was requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StopRequest {
     /// A full id (16 hexadecimal digits), a unique prefix of one, or a name.
     pub target: String,
@@ -72,6 +73,7 @@ impl Request for StopRequest {
 
 /// Tell about one process. Answered with [`ProcessInfo`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InspectRequest {
     /// As in [`StopRequest`].
     pub target: String,
@@ -103,6 +105,7 @@ pub fn decode_target(body: &[u8]) -> Result<String, FieldError> {
 
 /// List processes, in the order of their starts. Answered with [`ProcessList`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListRequest {
     /// Where to go on: the answer's `next`. 0 for the beginning.
     pub cursor: u64,

@@ -11,6 +11,7 @@ use crate::{
 
 /// Start a process with exactly these capabilities. Answered with [`ProcessRef`](super::ProcessRef).
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct StartRequest {
     /// The module's id, relative to the runtime's module directory.
     pub module: String,

@@ -134,12 +134,12 @@ impl World {
         token: u64,
         retry: bool,
     ) -> RequestId {
-        let common = Common {
-            token: Some(token),
-            retry,
-            deadline_ms: None,
-            weight: None,
-        };
+        let common = Common::with(|made| {
+            made.token = Some(token);
+            made.retry = retry;
+            made.deadline_ms = None;
+            made.weight = None;
+        });
         let body = request.encode(&common);
         let id = self.peers[peer]
             .core
@@ -208,9 +208,9 @@ impl World {
     ) -> Result<ProcessInfo, RemoteError> {
         let request = self.call(
             peer,
-            &InspectRequest {
-                target: target.into(),
-            },
+            &InspectRequest::with(|made| {
+                made.target = target.into();
+            }),
         );
         let answer = self.answer(peer, request)?;
         Ok(ProcessInfo::decode(&answer).unwrap())
@@ -219,9 +219,9 @@ impl World {
     pub(crate) fn stop(&mut self, peer: usize, target: &str) -> RequestId {
         self.call(
             peer,
-            &StopRequest {
-                target: target.into(),
-            },
+            &StopRequest::with(|made| {
+                made.target = target.into();
+            }),
         )
     }
 
@@ -285,18 +285,16 @@ impl Peer {
 }
 
 pub(crate) fn spec(name: Option<&str>) -> StartRequest {
-    StartRequest {
-        module: "hello.wasm".into(),
-        entrypoint: "hello".into(),
-        capabilities: LOGGING.to_vec(),
-        name: name.map(str::to_owned),
-        ..StartRequest::default()
-    }
+    StartRequest::with(|made| {
+        made.module = "hello.wasm".into();
+        made.entrypoint = "hello".into();
+        made.capabilities = LOGGING.to_vec();
+        made.name = name.map(str::to_owned);
+    })
 }
 
 pub(crate) fn follow(target: &str) -> FollowRequest {
-    FollowRequest {
-        target: target.into(),
-        ..FollowRequest::default()
-    }
+    FollowRequest::with(|made| {
+        made.target = target.into();
+    })
 }

@@ -483,10 +483,9 @@ impl Hostile {
                     });
                 }
                 let id = self.next_id();
-                let follow = FollowRequest {
-                    target: self.target(),
-                    ..FollowRequest::default()
-                };
+                let follow = FollowRequest::with(|made| {
+                    made.target = self.target();
+                });
                 let body = follow.encode(&Common::default());
                 let open = unasked(Frame::Request {
                     id,

@@ -312,10 +312,9 @@ fn play(attack: Attack, victim: &mut Victim) -> Law {
         return Ok(());
     }
     // 1: a follow, answered; 2: info, answered; 3: info, never answered.
-    let follow = FollowRequest {
-        target: "a".to_owned(),
-        ..FollowRequest::default()
-    };
+    let follow = FollowRequest::with(|made| {
+        made.target = "a".to_owned();
+    });
     let common = Common::default();
     let to_client = RequestOptions::new(StreamKind::ToClient);
     let plain = RequestOptions::default();

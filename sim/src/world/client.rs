@@ -508,31 +508,37 @@ impl Client {
             Step::Stop { deadline } => {
                 let target = around.known.target(&mut self.dice);
                 self.tokens += 1;
-                self.changes
-                    .insert(self.tokens, Change::Stop(StopRequest { target }));
+                self.changes.insert(
+                    self.tokens,
+                    Change::Stop(StopRequest::with(|made| {
+                        made.target = target;
+                    })),
+                );
                 self.change(self.tokens, false, deadline, around)
             }
             Step::List => {
-                let request = ListRequest {
-                    all: self.dice.chance(50),
-                    limit: self.dice.size(1..=20),
-                    cursor: self.dice.within(0..=3),
-                };
+                let request = ListRequest::with(|made| {
+                    made.all = self.dice.chance(50);
+                    made.limit = self.dice.size(1..=20);
+                    made.cursor = self.dice.within(0..=3);
+                });
                 self.send(&request, Common::default(), What::List, around)
             }
             Step::Inspect => {
                 let target = around.known.target(&mut self.dice);
-                let request = InspectRequest { target };
+                let request = InspectRequest::with(|made| {
+                    made.target = target;
+                });
                 self.send(&request, Common::default(), What::Inspect, around)
             }
             Step::Info => self.send(&InfoRequest, Common::default(), What::Info, around),
             Step::Follow(asked) => {
-                let request = FollowRequest {
-                    target: around.known.target(&mut self.dice),
-                    tail: asked.tail,
-                    since: asked.since,
-                    no_follow: asked.no_follow,
-                };
+                let request = FollowRequest::with(|made| {
+                    made.target = around.known.target(&mut self.dice);
+                    made.tail = asked.tail;
+                    made.since = asked.since;
+                    made.no_follow = asked.no_follow;
+                });
                 self.send(&request, Common::default(), What::Follow(asked), around)
             }
             Step::Repeat => {
@@ -601,12 +607,11 @@ impl Client {
         deadline: Option<Duration>,
         around: &mut Around<'_>,
     ) -> Law {
-        let common = Common {
-            token: Some(token),
-            retry,
-            deadline_ms: deadline.and_then(|d| u64::try_from(d.as_millis()).ok()),
-            ..Common::default()
-        };
+        let common = Common::with(|made| {
+            made.token = Some(token);
+            made.retry = retry;
+            made.deadline_ms = deadline.and_then(|d| u64::try_from(d.as_millis()).ok());
+        });
         if retry {
             self.repeated.insert(token);
         }

@@ -600,10 +600,9 @@ impl World {
             "all clients are gone, and the server has {info:?}"
         );
         self.host.settle_down();
-        let list = ListRequest {
-            all: true,
-            ..ListRequest::default()
-        };
+        let list = ListRequest::with(|made| {
+            made.all = true;
+        });
         let id = self.probe.ask(&mut self.server, now, &list)?;
         let list = self.probe.answer(id)?;
         let list = ProcessList::decode(&list).map_err(|e| Broken(format!("list: {e}")))?;
@@ -611,8 +610,13 @@ impl World {
         for process in list.processes.iter().filter(|p| running(p.state)) {
             let target = format!("{:016x}", process.id);
             let now = self.server_now();
-            self.probe
-                .ask(&mut self.server, now, &StopRequest { target })?;
+            self.probe.ask(
+                &mut self.server,
+                now,
+                &StopRequest::with(|made| {
+                    made.target = target;
+                }),
+            )?;
             self.pass(self.now.saturating_add(Duration::from_millis(20)))?;
         }
         self.pass(self.now.saturating_add(rest))?;

@@ -91,6 +91,52 @@ report! {
     probes: "looks at the server's counters",
     /// The most bytes that the server held.
     held: "bytes held by the server, most of each run, summed",
+    /// Requests that their client refused to send.
+    not_sent: "requests not sent",
+    /// Answers that were successes, of the cores.
+    answers: "answers",
+    /// Answers of more than one frame.
+    long_answers: "answers of several frames",
+    /// Answers that were errors.
+    errors: "answers that are errors",
+    /// Published messages that were handed over.
+    published: "published messages handed over",
+    /// Published messages that came again.
+    duplicates: "published messages that came again",
+    /// Streams that went on with a publication.
+    resumes: "publications resumed",
+    /// Messages of unknown outcome after a restart.
+    unknown_published: "published messages of unknown outcome",
+    /// Messages of streams to the server that end by themselves.
+    uploaded: "messages uploaded",
+    /// Acknowledgements that came.
+    acks: "acknowledgements",
+    /// Those that said that messages may be dropped.
+    flagged: "acknowledgements `may be dropped`",
+    /// Streams whose client ended its half.
+    half_closes: "streams half closed",
+    /// Streams that the client reset.
+    client_resets: "resets by the client",
+    /// Streams that the server reset.
+    server_resets: "resets by the server",
+    /// Connections that the client drained.
+    client_drains: "drains by the client",
+    /// Connections, or servers, that the server drained.
+    server_drains: "drains by the server",
+    /// Requests that were refused for a drain.
+    drain_refusals: "requests refused for a drain",
+    /// Servers that died, and were replaced.
+    restarts: "server restarts",
+    /// Pings that were answered.
+    pongs: "pongs",
+    /// Runs with small windows.
+    small_windows: "runs with small windows",
+    /// Links that were QUIC, of the cores.
+    quic_links: "links that are QUIC",
+    /// Connections that were back at their base when all was over.
+    bases: "connections back at their base",
+    /// Streams whose shares were measured.
+    shares: "shares measured",
     /// Hostile peers.
     attacks: "hostile peers",
     /// Bytes that they sent.

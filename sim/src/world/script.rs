@@ -90,13 +90,12 @@ fn start(client: u64, at: u64, dice: &mut Dice) -> Step {
     if dice.chance(10) {
         capabilities.clear();
     }
-    let mut spec = StartRequest {
-        module: "guest.wasm".to_owned(),
+    let mut spec = StartRequest::with(|spec| {
+        spec.module = "guest.wasm".to_owned();
         // By this the host knows it again.
-        entrypoint: format!("start-{client}-{at}"),
-        capabilities,
-        ..StartRequest::default()
-    };
+        spec.entrypoint = format!("start-{client}-{at}");
+        spec.capabilities = capabilities;
+    });
     spec.name = match dice.below(10) {
         0 => Some("the-only-one".to_owned()),
         1..=4 => Some(format!("guest-{client}-{at}")),
