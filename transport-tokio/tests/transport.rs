@@ -147,9 +147,7 @@ impl Machine for Probe {
     }
 
     fn poll_transmit(&mut self, _max: usize) -> Option<Transmit> {
-        (!self.out.is_empty()).then(|| Transmit {
-            parts: std::mem::take(&mut self.out),
-        })
+        (!self.out.is_empty()).then(|| Transmit::from(std::mem::take(&mut self.out)))
     }
 
     fn poll_timeout(&self) -> Option<Time> {

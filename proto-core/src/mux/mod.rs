@@ -76,6 +76,12 @@ impl Transmit {
     }
 }
 
+impl From<Vec<Bytes>> for Transmit {
+    fn from(parts: Vec<Bytes>) -> Self {
+        Self { parts }
+    }
+}
+
 /// Why a connection is over.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
