@@ -183,7 +183,7 @@ fn one_command_makes_everything_with_the_right_modes() {
         }
         for part in [
             "next: `selium server install --work-dir work`",
-            "`selium --cert-dir work/certs ping`",
+            "the runtime's own certificate, which work/certs does not trust",
             "--authority",
         ] {
             assert!(said.err.contains(part), "{part}: {said:?}");

@@ -65,8 +65,9 @@ async fn init(session: &Session, args: InitArgs, now: UnixTime) -> Result<(), Fa
                 layout.authority().display()
             ),
             format!(
-                "next: `selium server install --work-dir {}` provisions the control plane; `selium --cert-dir {} ping` asks \
-                 it",
+                "next: `selium server install --work-dir {}` gives the control plane its certificate. This version does not \
+                 have that command yet: until then the module shows the runtime's own certificate, which {} does not \
+                 trust; take `selium-runtime generate-certs` to use the control plane today",
                 dir.display(),
                 layout.certs().display()
             ),
