@@ -36,6 +36,8 @@ pub(super) struct Wire {
     max_write: usize,
     unsent: VecDeque<Bytes>,
     reading: Reading,
+    /// Whether anything was ever read at the server's end.
+    heard: bool,
 }
 
 /// Writes as much of `unsent` as the link takes; answers whether any of it was taken.
@@ -101,6 +103,7 @@ impl Wire {
             max_write,
             unsent: VecDeque::new(),
             reading: Reading::Open,
+            heard: false,
         }
     }
 
@@ -122,6 +125,7 @@ impl Wire {
             && let Some(read) = self.link.read(now, Side::Server)
         {
             moved = true;
+            self.heard = true;
             match read {
                 Read::Bytes(bytes) => {
                     trace.note(
@@ -147,6 +151,11 @@ impl Wire {
                     self.forget(server_now, server);
                 }
             }
+        }
+        if self.client_gone && !self.heard && !self.forgotten && self.link.next().is_none() {
+            // Its handshake was never complete: a real server has not heard of it, and nothing more happens.
+            moved = true;
+            self.forget(server_now, server);
         }
         moved
     }
