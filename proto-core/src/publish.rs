@@ -123,30 +123,20 @@ impl Publication {
         count
     }
 
-    /// The present stream is gone: everything that was not acknowledged has to be sent again, once
-    /// [`Publication::resume`] has told where to begin. (Again and again, if streams are gone before that.)
-    pub fn interrupted(&mut self) -> Interrupted {
-        self.ever = self.ever.max(self.first.saturating_add(self.sent as u64));
-        self.sent = 0;
-        Interrupted { sent: self.ever }
-    }
-
     /// Goes on over a new stream whose answer said that the server has every message up to `last`; how many were
-    /// acknowledged by that.
+    /// acknowledged by that. What lies behind it is sent again.
     ///
     /// # Errors
     /// When it has more than was ever sent: it is another publication. Nothing has changed then.
-    pub fn resume(&mut self, before: Interrupted, last: Option<u64>) -> Result<usize, ResumeError> {
-        let Some(last) = last else {
-            return Ok(0);
-        };
-        if last >= before.sent {
-            let sent = before.sent;
-            return Err(ResumeError { last, sent });
+    pub fn resume(&mut self, last: Option<u64>) -> Result<usize, ResumeError> {
+        let ever = self.ever.max(self.first.saturating_add(self.sent as u64));
+        if let Some(last) = last.filter(|last| *last >= ever) {
+            return Err(ResumeError { last, sent: ever });
         }
-        self.sent = usize::try_from(before.sent.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        self.sent = self.sent.min(self.kept.len());
-        let count = self.acknowledged(last);
+        self.ever = ever;
+        let unknown = usize::try_from(ever.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.sent = unknown.min(self.kept.len());
+        let count = last.map_or(0, |last| self.acknowledged(last));
         self.sent = 0;
         Ok(count)
     }
@@ -161,13 +151,6 @@ impl Publication {
     pub fn unacknowledged(&self) -> impl Iterator<Item = (u64, &Payload)> {
         (self.first..).zip(&self.kept)
     }
-}
-
-/// How far a publication had come when its stream was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interrupted {
-    /// How many messages had been sent in all.
-    sent: u64,
 }
 
 /// The server's half.
@@ -220,8 +203,7 @@ mod tests {
         let mut publication = filled(5);
         publication.sent = 4;
         assert_eq!(publication.acknowledged(0), 1);
-        let before = publication.interrupted();
-        assert_eq!(publication.resume(before, Some(2)), Ok(2));
+        assert_eq!(publication.resume(Some(2)), Ok(2));
         let left: Vec<u64> = publication.unacknowledged().map(|(n, _)| n).collect();
         assert_eq!(left, [3, 4]);
         assert_eq!(publication.next(), 5);
@@ -231,20 +213,19 @@ mod tests {
     fn a_server_that_has_more_than_was_sent_is_another_one() {
         let mut publication = filled(5);
         publication.sent = 2;
-        let before = publication.interrupted();
-        let error = publication.resume(before, Some(2)).unwrap_err();
+        let error = publication.resume(Some(2)).unwrap_err();
         assert_eq!((error.last, error.sent), (2, 2));
         assert_eq!(publication.unacknowledged().count(), 5);
-        assert_eq!(publication.resume(before, None), Ok(0));
+        assert_eq!(publication.resume(None), Ok(0));
     }
 
     #[test]
-    fn a_stream_that_was_lost_before_it_was_resumed_changes_nothing() {
+    fn a_stream_that_is_lost_before_much_was_sent_again_forgets_nothing() {
         let mut publication = filled(5);
         publication.sent = 3;
-        let _ = publication.interrupted();
-        let again = publication.interrupted();
-        assert_eq!(publication.resume(again, Some(1)), Ok(2));
+        assert_eq!(publication.resume(None), Ok(0));
+        // That stream is lost as well, and the server has got two over the first one.
+        assert_eq!(publication.resume(Some(1)), Ok(2));
         assert_eq!(publication.unacknowledged().count(), 3);
     }
 

@@ -431,7 +431,7 @@ fn a_data_frame_allocates_its_payload_and_nothing_else() {
         let (allocations, bytes) = for_each_message(64, streams);
         println!("64 B over {streams} streams: {allocations:.3} allocations, {bytes:.0} bytes");
         // One is the payload, which is copied out of the input. Writes and inputs are shared by many frames.
-        assert!(allocations <= 1.25, "{allocations}");
+        assert!(allocations <= 1.1, "{allocations}");
     }
 }
 
@@ -440,7 +440,7 @@ fn long_payloads_are_not_copied() {
     for len in [16 * 1024, 64 * 1024] {
         let (allocations, bytes) = for_each_message(len, 1);
         println!("{len} B: {allocations:.3} allocations, {bytes:.0} bytes");
-        assert!(bytes <= len as f64 / 4.0, "{bytes} bytes for each message");
+        assert!(bytes <= len as f64 / 8.0, "{bytes} bytes for each message");
     }
     let proof = proof::no_copies();
     assert!(proof.holds(), "{proof:?}");

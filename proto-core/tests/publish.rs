@@ -64,11 +64,10 @@ impl World {
     }
 
     fn reconnect(&mut self) {
-        let before = self.publication.interrupted();
         self.pair = Pair::open(Limits::default(), Limits::default());
         self.stream = self.pair.stream(StreamKind::ToServer);
         let last = self.channel.intake.last();
-        self.publication.resume(before, last).unwrap();
+        self.publication.resume(last).unwrap();
     }
 }
 

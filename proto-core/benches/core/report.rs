@@ -14,10 +14,10 @@ const FRAMES_PER_SECOND: f64 = 2_000_000.0;
 
 /// Allocations of a write that frames share: the buffer and the list of its parts, and what its input takes on the other
 /// side. They are no frame's own.
-const PER_WRITE: f64 = 24.0;
+const PER_WRITE: f64 = 10.0;
 
 /// Bytes that may be allocated for a frame of 16 KiB: where credit cuts a message, short ends of it are copied.
-const ALLOCATED_PER_LONG_FRAME: f64 = 4096.0;
+const ALLOCATED_PER_LONG_FRAME: f64 = 2048.0;
 
 #[derive(Debug)]
 pub(crate) struct Row {

@@ -12,7 +12,7 @@ use selium_remote_client_protocol::{
     },
     hello::ClientHello,
     limits::MAX_CHUNK,
-    publish::{Interrupted, Publication},
+    publish::Publication,
 };
 
 use super::{
@@ -78,7 +78,6 @@ struct Published {
     waiting: VecDeque<usize>,
     /// The request for a stream, then the stream.
     stream: Option<RequestId>,
-    before: Interrupted,
     /// It goes on over the present stream.
     resumed: bool,
     acknowledged: u64,
@@ -88,14 +87,12 @@ struct Published {
 
 impl Published {
     fn new(key: u64, backlog: usize) -> Self {
-        let mut publication = Publication::new(backlog);
         Self {
             key,
             life: 0,
             incarnation: None,
-            before: publication.interrupted(),
             resumed: false,
-            publication,
+            publication: Publication::new(backlog),
             waiting: VecDeque::new(),
             stream: None,
             acknowledged: 0,
@@ -112,9 +109,7 @@ impl Published {
     fn interrupted(&mut self, now: Time) {
         self.stream = None;
         self.retry_at = now.saturating_add(RETRY);
-        if core::mem::replace(&mut self.resumed, false) {
-            self.before = self.publication.interrupted();
-        }
+        self.resumed = false;
     }
 }
 
@@ -864,7 +859,6 @@ impl Client {
             published.acknowledged = 0;
             let backlog = self.dice.pick_or(&[0, 20_000, 1 << 20], 0);
             published.publication = Publication::new(backlog);
-            published.before = published.publication.interrupted();
             published.resumed = false;
             // The application decides to publish them again.
             unknown.extend(core::mem::take(&mut published.waiting));
@@ -962,7 +956,7 @@ impl Client {
             );
             let count = published
                 .publication
-                .resume(published.before, has.checked_sub(1))
+                .resume(has.checked_sub(1))
                 .map_err(|error| Broken(format!("resume: {error}")))?;
             published.resumed = true;
             around.report.resumes += u64::from(has > 0);
