@@ -262,6 +262,12 @@ impl Server {
         }
     }
 
+    /// The id of this incarnation of the server; there is one once a client was greeted.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<[u8; 16]> {
+        self.ids.as_ref().map(Ids::incarnation)
+    }
+
     /// Takes what only the driver counts, for the answers to "server info".
     pub fn set_counters(&mut self, counters: HostCounters) {
         self.counters = counters;
@@ -312,6 +318,11 @@ impl Server {
                 } => {
                     self.request((id, request), op, &body);
                 }
+                ServerEvent::Refused {
+                    id: request,
+                    op,
+                    error,
+                } => self.record_refusal((id, request), op, &[], &error),
                 ServerEvent::Cancelled {
                     id: request,
                     stream,

@@ -482,6 +482,10 @@ impl World {
                 exchange.asked += 1;
                 assert_eq!(exchange.asked, 1, "request {id} came twice");
             }
+            ServerEvent::Refused { id, op, .. } => {
+                let exchange = self.of(id);
+                assert_eq!((op, exchange.asked), (7, 0), "refused what it asked for");
+            }
             ServerEvent::Reset { id, .. } => {
                 let exchange = self.of(id);
                 assert!(exchange.opened && exchange.reset);

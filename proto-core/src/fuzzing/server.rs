@@ -369,6 +369,11 @@ impl Run {
                 self.last = id.get();
                 self.asked.insert(id.get(), Asked::default());
             }
+            ServerEvent::Refused { id, .. } => {
+                assert!(self.accepted);
+                assert!(id.get() > self.last, "request {id} after {}", self.last);
+                self.last = id.get();
+            }
             ServerEvent::Reset { id, .. } => {
                 let asked = self.of(id);
                 assert!(asked.stream.is_some() && !asked.over);

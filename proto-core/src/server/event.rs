@@ -19,6 +19,16 @@ pub enum ServerEvent {
         /// Its fields.
         body: Bytes,
     },
+    /// A request was refused by this machine itself, which has answered it: one too many, too large, or one that came while
+    /// no new ones are taken. Nothing is to be done; it is told for a log of refusals.
+    Refused {
+        /// The request.
+        id: RequestId,
+        /// The operation.
+        op: u64,
+        /// The answer.
+        error: RemoteError,
+    },
     /// The client no longer wants a request's answer (which must still be given) or a stream (which is gone).
     Cancelled {
         /// The request or stream.

@@ -131,6 +131,11 @@ impl ServerConnection {
             None
         };
         if let Some(error) = refusal {
+            self.events.push_back(ServerEvent::Refused {
+                id: RequestId(id),
+                op,
+                error: error.clone(),
+            });
             self.answer(id, Err(error));
             return Ok(());
         }
