@@ -71,6 +71,8 @@ fn main() {
         op: "start",
         target: Some("a\"b\\c\u{1b}"),
         result: Err(ErrorCode::PermissionDenied),
+        reason: "",
+        process: "",
         request: 6,
         suppressed: 7,
     });

@@ -3,7 +3,7 @@
 //! A [`Chain`] writes the records; [`verify`] checks a log file. A record is one line:
 //!
 //! ```json
-//! {"audit":1,"run":"9f0c3a5d11e2b874","seq":7,"time_ms":1764000000000,"role":"operator","peer":"192.0.2.7:5013","op":"start","target":"hello.wasm","result":"permission denied","request":12,"suppressed":0,"prev":"5b1f...","mac":"d0c4..."}
+//! {"audit":1,"run":"9f0c3a5d11e2b874","seq":7,"time_ms":1764000000000,"role":"operator","peer":"192.0.2.7:5013","op":"start","target":"hello.wasm","result":"permission denied","reason":"the role `operator` may not pass on NetQuicBind","request":12,"suppressed":0,"prev":"5b1f...","mac":"d0c4..."}
 //! ```
 //!
 //! | field | what |
@@ -16,13 +16,15 @@
 //! | `op` | the operation; [`START`] is the first record of every run and stands nowhere else |
 //! | `target` | what it was about, clipped to [`MAX_TARGET`] bytes; missing when there is nothing to say |
 //! | `result` | `ok`, or the name of the error's code |
-//! | `request` | the number of the request on its connection |
+//! | `reason` | why not, as the client was told, clipped to [`MAX_REASON`] bytes; missing when it was done |
+//! | `process` | the id of the process that was started or stopped; missing when there is none |
+//! | `request` | the number of the request on its connection; 0 when it is about none |
 //! | `suppressed` | records left out right before this one, because there were too many |
 //! | `prev` | the MAC of the record before it in the run, its first 16 bytes; zeros in the first |
 //! | `mac` | HMAC-SHA256, with the audit key, of all bytes of the line before `,"mac"` |
 //!
 //! All text is ASCII: everything else is written as `\uXXXX`, so that a name from a client cannot change what a terminal
-//! shows. A record has [`MAX_RECORD`] bytes at most.
+//! shows. Clipped text ends with `...`. A record has [`MAX_RECORD`] bytes at most.
 //!
 //! # What it proves
 //!
@@ -35,7 +37,7 @@ mod mac;
 mod text;
 mod verify;
 
-pub use chain::{Chain, Event};
+pub use chain::{Chain, Event, run_id};
 pub use verify::{
     MAX_LINE, MAX_PROBLEMS, MAX_RUNS, Problem, ProblemKind, Report, Run, Verifier, verify,
 };
@@ -44,12 +46,15 @@ pub use verify::{
 pub const START: &str = "audit-start";
 
 /// The most bytes of a record.
-pub const MAX_RECORD: usize = 4_096;
+pub const MAX_RECORD: usize = 2_048;
 
-/// The most bytes of a record's target, before escaping. Past it the target ends with `...`.
+/// The most bytes of a record's target, as it stands in the record. Past it the target ends with `...`.
 pub const MAX_TARGET: usize = 256;
 
-/// The most bytes of any other text of a record, before escaping. Past it the text ends with `...`.
+/// The most bytes of a record's reason, as it stands in the record. Past it the reason ends with `...`.
+pub const MAX_REASON: usize = 256;
+
+/// The most bytes of any other text of a record, as it stands in the record. Past it the text ends with `...`.
 pub const MAX_TEXT: usize = 64;
 
 /// What every record begins with.

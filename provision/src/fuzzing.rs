@@ -80,6 +80,8 @@ pub fn audit_log(data: &[u8]) {
         op: &text,
         target: Some(&text),
         result: Ok(()),
+        reason: &text,
+        process: &text,
         request: 1,
         suppressed: 0,
     });

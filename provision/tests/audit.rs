@@ -18,6 +18,8 @@ fn event(target: &str) -> Event<'_> {
         op: "start",
         target: Some(target),
         result: Err(ErrorCode::PermissionDenied),
+        reason: "the role `operator` may not",
+        process: "",
         request: 12,
         suppressed: 1,
     }
@@ -45,6 +47,8 @@ fn records_are_json_and_verify() {
     assert_eq!(json["seq"], 1);
     assert_eq!(json["target"], "a \"b\" \\ 1 é 😀");
     assert_eq!(json["result"], "permission denied");
+    assert_eq!(json["reason"], "the role `operator` may not");
+    assert_eq!(json.get("process"), None);
     let report = verify(&lines);
     assert!(report.is_whole(), "{report:?}");
     assert_eq!(
@@ -143,6 +147,8 @@ fn records_are_bounded() {
         role: &long,
         peer: &long,
         op: &long,
+        reason: &long,
+        process: &long,
         request: u64::MAX,
         suppressed: u64::MAX,
         ..event(&long)

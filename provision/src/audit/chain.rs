@@ -4,7 +4,7 @@ use core::fmt::Write as _;
 
 use selium_remote_client_protocol::ErrorCode;
 
-use super::{MAC_FIELD, MAX_TARGET, MAX_TEXT, PREFIX, START, mac, text};
+use super::{MAC_FIELD, MAX_REASON, MAX_TARGET, MAX_TEXT, PREFIX, START, mac, text};
 use crate::AuditKey;
 
 /// The records of one run of the server, one after another.
@@ -31,6 +31,10 @@ pub struct Event<'a> {
     pub target: Option<&'a str>,
     /// What came of it.
     pub result: Result<(), ErrorCode>,
+    /// Why not; empty when it was done.
+    pub reason: &'a str,
+    /// The process that was started or stopped, by its id; empty when there is none.
+    pub process: &'a str,
     /// The number of the request on its connection; 0 when it is about none.
     pub request: u64,
     /// How many records were left out since the last one.
@@ -38,9 +42,8 @@ pub struct Event<'a> {
 }
 
 impl Chain {
-    /// Starts a chain, and gives its first record. `run` should differ from run to run: a part of the server's
-    /// incarnation id does, so that the chain is best started when there is one, with the first event. Where
-    /// two runs have the same, the records of one can be passed off as those of the other.
+    /// Starts a chain, and gives its first record. `run` should differ from run to run, see [`run_id`]. Where two runs have
+    /// the same, the records of one can be passed off as those of the other.
     #[must_use]
     pub fn start(key: AuditKey, run: [u8; 8], time_ms: Option<u64>) -> (Self, String) {
         let mut chain = Self {
@@ -56,6 +59,8 @@ impl Chain {
             op: START,
             target: None,
             result: Ok(()),
+            reason: "",
+            process: "",
             request: 0,
             suppressed: 0,
         });
@@ -93,6 +98,8 @@ impl Chain {
                 event.result.map_or_else(ErrorCode::as_str, |()| "ok"),
                 MAX_TEXT,
             ),
+            ("reason", event.reason, MAX_REASON),
+            ("process", event.process, MAX_TEXT),
         ];
         for (name, value, limit) in texts {
             if !value.is_empty() {
@@ -115,6 +122,18 @@ impl Chain {
         out.push_str("\"}");
         out
     }
+}
+
+/// The id of a run, out of what is different in each: the time of its start, or, where there is no clock, what is known of
+/// the first client.
+#[must_use]
+pub fn run_id(key: &AuditKey, unlike: &[u8]) -> [u8; 8] {
+    let hash = mac::mac(key, &[b"run\0", unlike].concat());
+    let mut run = [0; 8];
+    for (to, from) in run.iter_mut().zip(hash) {
+        *to = from;
+    }
+    run
 }
 
 fn field(out: &mut String, name: &str) {

@@ -1,7 +1,5 @@
 //! Text in records: hex, and JSON strings in ASCII.
 
-use selium_remote_client_protocol::error::clip;
-
 /// Lower case, two digits a byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
@@ -25,26 +23,41 @@ pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// Appends a JSON string of `text`, clipped to `limit` bytes.
+/// What stands where text was clipped.
+const CLIPPED: &str = "...";
+
+/// Appends a JSON string of `text`, of at most `limit` bytes between its quotes.
 pub(crate) fn string(out: &mut String, text: &str, limit: usize) {
-    let clipped = clip(text, limit);
     out.push('"');
-    for c in clipped.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            ' '..='~' => out.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.push_str("\\u");
-                    out.push_str(&hex(&unit.to_be_bytes()));
-                }
+    let begin = out.len();
+    // Where it can be clipped so that the mark fits behind it.
+    let mut room = begin;
+    for c in text.chars() {
+        character(out, c);
+        let len = out.len() - begin;
+        if len > limit {
+            out.truncate(room);
+            out.push_str(CLIPPED);
+            break;
+        }
+        if len <= limit.saturating_sub(CLIPPED.len()) {
+            room = out.len();
+        }
+    }
+    out.push('"');
+}
+
+fn character(out: &mut String, c: char) {
+    match c {
+        '"' | '\\' => out.extend(['\\', c]),
+        ' '..='~' => out.push(c),
+        _ => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str("\\u");
+                out.push_str(&hex(&unit.to_be_bytes()));
             }
         }
     }
-    if clipped.len() < text.len() {
-        out.push_str("...");
-    }
-    out.push('"');
 }
 
 /// Reads a JSON string that starts after its opening quote: the text, and what follows the closing quote. A lone
@@ -113,6 +126,15 @@ mod tests {
             prop_assert!(out.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
             prop_assert_eq!(&serde_json::from_str::<String>(&out).unwrap(), &text);
             prop_assert_eq!(unquote(&out[1..]), Some((text, "")));
+        }
+
+        #[test]
+        fn clipped_strings_are_json_of_that_length(text in any::<String>(), limit in 3_usize..64) {
+            let mut out = String::new();
+            string(&mut out, &text, limit);
+            prop_assert!(out.len() <= limit + 2);
+            let read = serde_json::from_str::<String>(&out).unwrap();
+            prop_assert!(read == text || text.starts_with(read.strip_suffix("...").unwrap()));
         }
 
         #[test]

@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use super::{MAC_FIELD, MAX_RECORD, PREFIX, START, mac, text};
 use crate::{AuditKey, secret};
 
-/// The most bytes of a line that are looked at; records in JSON lines have a quarter of that at most. A longer line is
+/// The most bytes of a line that are looked at; records in JSON lines have far less. A longer line is
 /// counted in [`Report::skipped`].
 pub const MAX_LINE: usize = 64 * 1024;
 
