@@ -75,15 +75,15 @@ impl Lingering {
     }
 }
 
-/// Serves a connection until its client is gone.
-pub(crate) fn serve(module: &Rc<Module>, accepted: Accepted) {
+/// Serves a connection, which has the role of the port where it came in, until its client is gone.
+pub(crate) fn serve(module: &Rc<Module>, role: RoleId, accepted: Accepted) {
     let Accepted {
         reader,
         writer,
         remote_addr,
     } = accepted;
     let opened = module.with(|server| {
-        let (now, role) = (module.clock.now(), RoleId::default());
+        let now = module.clock.now();
         if server.is_full_for(role) {
             server.dropped(now, &remote_addr, role);
             return None;

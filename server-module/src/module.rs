@@ -6,10 +6,13 @@ use std::{
     rc::Rc,
 };
 
-use selium_remote_server_core::{Completion, ConnectionId, HostCounters, LogId, Server};
+use selium_remote_server_core::{
+    AuditEvent, Completion, ConnectionId, HostCounters, LogId, Server,
+};
 use selium_remote_transport_wasm::{executor::Notify, log, orphan};
 
 use crate::{
+    audit::{AuditLog, Moment},
     clock::Clock,
     connection::{Control, Lingering},
     runtime::Runtime,
@@ -25,6 +28,8 @@ pub(crate) struct Module {
     pub(crate) lingering: Lingering,
     /// The tasks that read logs.
     pub(crate) logs: RefCell<BTreeMap<LogId, Rc<LogControl>>>,
+    audit: RefCell<AuditLog>,
+    incarnation: Cell<Option<[u8; 16]>>,
 }
 
 /// What the server wants of the tasks that look after a log.
@@ -41,13 +46,15 @@ pub(crate) struct LogControl {
 }
 
 impl Module {
-    pub(crate) fn new(server: Server, clock: Clock) -> Rc<Self> {
+    pub(crate) fn new(server: Server, clock: Clock, audit: AuditLog) -> Rc<Self> {
         Rc::new(Self {
             server: RefCell::new(server),
             clock,
             connections: RefCell::new(BTreeMap::new()),
             lingering: Lingering::default(),
             logs: RefCell::new(BTreeMap::new()),
+            audit: RefCell::new(audit),
+            incarnation: Cell::new(None),
         })
     }
 
@@ -59,6 +66,7 @@ impl Module {
             orphans: orphan::in_flight() as u64,
         });
         let result = work(&mut server);
+        self.incarnation.set(server.incarnation());
         server.run_host(&mut Runtime::new(self));
         let connections = self.connections.borrow();
         while let Some(id) = server.poll_ready() {
@@ -67,6 +75,27 @@ impl Module {
             }
         }
         result
+    }
+
+    /// Begins the audit log.
+    pub(crate) fn begin_audit(&self) {
+        self.audit.borrow_mut().begin(self.moment());
+    }
+
+    /// Writes down who did what.
+    pub(crate) fn audit(&self, event: &AuditEvent) {
+        self.audit.borrow_mut().record(self.moment(), event);
+    }
+
+    fn moment(&self) -> Moment {
+        let since = self.clock.now().since_origin().as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX);
+        let origin_ms = self.clock.unix_origin_ms();
+        Moment {
+            origin_ms,
+            now_ms: origin_ms.map(|origin| origin.saturating_add(since)),
+            incarnation: self.incarnation.get(),
+        }
     }
 
     /// Tells the server what came of a host call.

@@ -68,18 +68,7 @@ impl Host for Runtime<'_> {
                 executor::spawn(logs::open(module, control, log, process, attempt))
             }
             HostCall::Audit(event) => {
-                tracing::info!(
-                    role = event.role,
-                    peer = event.peer,
-                    operation = event.operation,
-                    target = event.target,
-                    result = event.result.err().map_or("ok", |code| code.as_str()),
-                    reason = event.reason,
-                    process = event.process.map(|process| process.id),
-                    request = event.request.map(|request| request.get()),
-                    suppressed = event.suppressed,
-                    "audit"
-                );
+                module.audit(&event);
                 Ok(())
             }
             HostCall::NudgeLog { log } => {
