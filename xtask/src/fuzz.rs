@@ -13,12 +13,14 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::cache::Cache;
 use crate::project::Project;
+use crate::tool::Tool;
 use crate::{proc, ui};
 
-const TOOL: &str = "cargo-fuzz";
-
-/// The version that is installed when there is none.
-const TOOL_VERSION: &str = "0.13.2";
+const TOOL: Tool = Tool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+    takes: "about a minute",
+};
 
 const TOOLCHAIN: &str = "nightly";
 
@@ -45,7 +47,7 @@ pub(crate) fn run(
     let fuzzer = Fuzzer {
         folder,
         learned: project.target.join("fuzz-corpus"),
-        path: path_with_tool(cache)?,
+        path: TOOL.on_path(cache)?,
         seconds,
     };
     ui::step("build the fuzz targets", || {
@@ -101,45 +103,6 @@ fn check_toolchain() -> Result<()> {
         .status();
     if !found.is_ok_and(|status| status.success()) {
         bail!("fuzzing needs the nightly toolchain: run `rustup toolchain install {TOOLCHAIN}`");
-    }
-    Ok(())
-}
-
-/// The search path on which `cargo-fuzz` is found; it is installed in the cache folder when there is none.
-fn path_with_tool(cache: &Cache) -> Result<OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if proc::find(TOOL).is_some() {
-        return Ok(path);
-    }
-    let root = cache.path(&format!("{TOOL}-{TOOL_VERSION}"));
-    let bin = root.join("bin");
-    if !proc::is_executable(&bin.join(TOOL)) {
-        let _lock = cache.lock("fuzz")?;
-        if !proc::is_executable(&bin.join(TOOL)) {
-            let what = format!("install {TOOL} {TOOL_VERSION}, once (about a minute)");
-            ui::step(&what, || install(cache, &root))?;
-        }
-    }
-    let mut folders = vec![bin];
-    folders.extend(std::env::split_paths(&path));
-    std::env::join_paths(folders).context("the cache folder cannot be on the search path")
-}
-
-/// Cargo puts the program in its place when it is complete.
-fn install(cache: &Cache, root: &Path) -> Result<()> {
-    let target = cache.path(&format!("{TOOL}-target"));
-    let mut command = proc::cargo();
-    command
-        // Not in the clone, whose cargo configuration is not meant for it.
-        .current_dir(cache.root())
-        .args(["install", TOOL, "--version", TOOL_VERSION, "--locked"])
-        .arg("--root")
-        .arg(root)
-        .arg("--target-dir")
-        .arg(&target);
-    proc::run(&mut command)?;
-    if let Err(error) = fs::remove_dir_all(&target) {
-        ui::say(&format!("{} can be deleted: {error}", target.display()));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! main ──► demo  ──► selium (drives the command line)
 //!      ├─► suite ──► workdir, runtime (the stock runtime as a child), core_alone (what the core imports)
 //!      ├─► core_bench ──► the benchmark of the package selium-remote-client-protocol
-//!      ├─► fuzz ──► the targets in fuzz/, on nightly
+//!      ├─► deny, fuzz ──► tool (cargo-deny, cargo-fuzz)
 //!      ├─► interop ──► the Python client in interop/, on a runtime
 //!      ├─► sim ──► the package selium-remote-sim
 //!      ├─► load  ──► the package selium-remote-load: bench, soak
@@ -27,6 +27,7 @@ mod cache;
 mod core_alone;
 mod core_bench;
 mod demo;
+mod deny;
 mod fuzz;
 mod interop;
 mod load;
@@ -37,6 +38,7 @@ pub mod selium;
 mod setup;
 mod sim;
 mod suite;
+mod tool;
 mod ui;
 pub mod workdir;
 
@@ -84,6 +86,8 @@ enum Task {
     Bench(BenchArgs),
     /// Test the module with the independent client in `interop/` (Python), written from docs/PROTOCOL.md alone.
     Interop,
+    /// Check the licences and sources of everything that we depend on, as `deny.toml` says.
+    Deny,
     /// Run the fuzz targets, each for a while (nightly toolchain). Fails when one of them finds something.
     Fuzz(FuzzArgs),
     /// Run both machines in virtual time over simulated links, seed by seed; every law of the protocol has to hold.
@@ -209,6 +213,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
             let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
             return interop::run(&Project::load()?, &cache, &machine);
         }
+        Task::Deny => return deny::run(&Project::load()?, &cache),
         Task::Fuzz(args) => {
             return fuzz::run(
                 &Project::load()?,
