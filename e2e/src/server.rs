@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 
 use selium_remote_client::ClientConfigBuilder;
-use xtask::runtime::{Runtime, free_port, module_spec};
+use xtask::runtime::{Runtime, SECURE, free_port, module_spec};
 use xtask::selium::Selium;
 use xtask::workdir::WorkDir;
 
@@ -54,11 +54,43 @@ impl Server {
     /// When it does not answer.
     #[must_use]
     pub fn with(setup: &Setup, port: u16, spec: &str, prepare: impl FnOnce(&WorkDir)) -> Self {
+        Self::launch_in(setup, port, spec, |work| {
+            prepare(work);
+            work.prepare(&setup.runtime, &setup.module, &setup.guests)
+                .expect("a prepared work dir");
+        })
+    }
+
+    /// Starts a provisioned one, with mTLS: `selium cert init`, then what `more` does in its work dir (issue certificates,
+    /// write a policy whose path it returns), then `selium server install`. Its log is JSON. `None` when the tests are
+    /// skipped.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn secure(more: impl FnOnce(&Setup, &WorkDir) -> Option<PathBuf>) -> Option<Self> {
+        let setup = setup()?;
+        let port = free_port().expect("a free port");
+        let spec = module_spec(port, &SECURE);
+        Some(Self::launch_in(&setup, port, &spec, |work| {
+            run(prepared(work.selium(&setup.cli), &["cert", "init"])).succeeded();
+            let policy = more(&setup, work);
+            work.prepare_secure(
+                &setup.cli,
+                &setup.module,
+                &setup.guests,
+                port,
+                policy.as_deref(),
+            )
+            .expect("a provisioned work dir");
+        }))
+    }
+
+    /// Starts one in a work dir that `fill` fills.
+    fn launch_in(setup: &Setup, port: u16, spec: &str, fill: impl FnOnce(&WorkDir)) -> Self {
         let folder = std::env::temp_dir();
         let work = WorkDir::temporary(&folder).expect("a work dir");
-        prepare(&work);
-        work.prepare(&setup.runtime, &setup.module, &setup.guests)
-            .expect("a prepared work dir");
+        fill(&work);
         let selium = Selium {
             binary: setup.cli.clone(),
             certs: work.certs(),
@@ -112,6 +144,12 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The work dir.
+    #[must_use]
+    pub fn work(&self) -> &WorkDir {
+        &self.work
     }
 
     /// The certificate directory.
@@ -215,6 +253,12 @@ impl Drop for Server {
     }
 }
 
+/// A command with these arguments.
+fn prepared(mut command: std::process::Command, args: &[&str]) -> std::process::Command {
+    command.args(args);
+    command
+}
+
 /// Starts a runtime and holds it until it is to end.
 fn keep(
     binary: &std::path::Path,
@@ -225,7 +269,12 @@ fn keep(
     ready: &Sender<Result<u32, String>>,
     until: &Receiver<Ending>,
 ) {
-    let started = Runtime::start(binary, work, port, spec).and_then(|mut runtime| {
+    // As `selium server install` says: audit records come through whole.
+    let options: &[&str] = match spec.contains(SECURE[0]) {
+        true => &["--log-format", "json"],
+        false => &[],
+    };
+    let started = Runtime::start_with(binary, work, port, spec, options).and_then(|mut runtime| {
         runtime.wait_until_it_answers(selium)?;
         Ok(runtime)
     });

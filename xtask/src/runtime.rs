@@ -42,6 +42,17 @@ pub struct Runtime {
 impl Runtime {
     /// Starts it in a prepared work dir, with the server module as `spec` says, on `port`.
     pub fn start(binary: &Path, work: &WorkDir, port: u16, spec: &str) -> Result<Self> {
+        Self::start_with(binary, work, port, spec, &[])
+    }
+
+    /// The same with more options, before those that name the module.
+    pub fn start_with(
+        binary: &Path,
+        work: &WorkDir,
+        port: u16,
+        spec: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let log = work.path().join("runtime.log");
         let file = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         let mut command = if dies_with_parent() {
@@ -53,6 +64,7 @@ impl Runtime {
             Command::new(binary)
         };
         command
+            .args(options)
             .args(["--module", spec])
             // Module paths resolve only against the current directory, not against --work-dir.
             .current_dir(work.path())
@@ -148,6 +160,9 @@ pub fn module_spec(port: u16, more: &[&str]) -> String {
          NetQuicBind,NetQuicAccept,NetQuicRead,NetQuicWrite{more};args=utf8:localhost,u16:{port}"
     )
 }
+
+/// What a provisioned module needs besides: TLS of its own, and a clock.
+pub const SECURE: [&str; 2] = ["NetTlsServerConfig", "TimeRead"];
 
 /// A UDP port that was free a moment ago; the runtime cannot be asked which one it took.
 ///

@@ -5,12 +5,18 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+
+use serde_json::Value;
 
 use crate::artifacts::MODULE;
 use crate::cache;
 use crate::proc;
+
+/// Enough for every command that needs no server, on a busy machine.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// A prepared work dir. A temporary one is deleted with this value unless it is kept.
 #[derive(Debug)]
@@ -61,9 +67,64 @@ impl WorkDir {
         }
     }
 
-    /// Fills it: certificates by the runtime (existing ones stay), the server module, the guests.
+    /// Fills it for a server that authenticates nobody: certificates by the runtime (existing ones stay), the server
+    /// module, the guests.
     pub fn prepare(&self, runtime: &Path, module: &Path, guests: &Path) -> Result<()> {
         self.make_certs(runtime)?;
+        self.fill(module, guests)
+    }
+
+    /// Fills it for a server with mTLS, the way a user does: the server module, the guests, certificates by
+    /// `selium cert init` (existing ones stay), and then the module provisioned by `selium server install`, whose report is
+    /// returned.
+    pub fn prepare_secure(
+        &self,
+        cli: &Path,
+        module: &Path,
+        guests: &Path,
+        port: u16,
+        policy: Option<&Path>,
+    ) -> Result<Value> {
+        self.fill(module, guests)?;
+        if !self.certs().join("client.key").exists() {
+            proc::run(self.selium(cli).args(["cert", "init", "--dir", "."]))?;
+        }
+        self.install(cli, port, policy)
+    }
+
+    /// `selium server install`; returns its report.
+    pub fn install(&self, cli: &Path, port: u16, policy: Option<&Path>) -> Result<Value> {
+        let mut command = self.selium(cli);
+        command
+            .args(["--port", &port.to_string()])
+            .args(["server", "install", "--work-dir", ".", "-o", "json"]);
+        if let Some(policy) = policy {
+            command.arg("--policy").arg(policy);
+        }
+        proc::announce(&command);
+        let output = proc::output_within(&mut command, COMMAND_LIMIT)?
+            .context("`selium server install` did not end in time")?;
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            bail!("`selium server install` failed ({})", output.status);
+        }
+        serde_json::from_slice(&output.stdout).context("`selium server install -o json` is no JSON")
+    }
+
+    /// A command in the work dir, whatever the user's own settings are.
+    pub fn selium(&self, cli: &Path) -> Command {
+        let mut command = Command::new(cli);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SELIUM_") {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir(&self.path);
+        command
+    }
+
+    /// Copies the modules.
+    pub fn fill(&self, module: &Path, guests: &Path) -> Result<()> {
         let modules = self.path.join("modules");
         fs::create_dir_all(&modules)
             .with_context(|| format!("cannot make {}", modules.display()))?;
