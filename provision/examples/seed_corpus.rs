@@ -47,12 +47,10 @@ fn main() {
         &payload(vec![operator, admin]),
     );
 
-    let docs = include_str!("../src/policy_file.rs").lines();
-    let example = docs.skip_while(|line| *line != "//! ```toml").skip(1);
-    let example = example.take_while(|line| *line != "//! ```");
-    let example: Vec<_> = example
-        .map(|line| line.trim_start_matches("//!").trim_start())
-        .collect();
+    let docs = include_str!("../../docs/POLICY.md").lines();
+    let example = docs.skip_while(|line| *line != "```toml").skip(1);
+    let example = example.take_while(|line| *line != "```");
+    let example: Vec<_> = example.collect();
     write("policy_file", "example", example.join("\n").as_bytes());
     write("policy_file", "admin", b"[role.admin]\n");
     write("policy_file", "unknown", b"[role.admin]\nclient_ca = 'x'\n");

@@ -18,15 +18,12 @@ fn parse(text: &str) -> Result<PolicyFile, String> {
     PolicyFile::parse(Path::new("p.toml"), text).map_err(|error| error.to_string())
 }
 
-/// The example of the documentation.
+/// The example of docs/POLICY.md.
 fn example() -> String {
-    let docs = include_str!("../src/policy_file.rs").lines();
-    let example = docs.skip_while(|line| *line != "//! ```toml").skip(1);
-    let example = example.take_while(|line| *line != "//! ```");
-    let lines: Vec<_> = example
-        .map(|line| line.trim_start_matches("//!").trim_start())
-        .collect();
-    lines.join("\n")
+    let docs = include_str!("../../docs/POLICY.md").lines();
+    let example = docs.skip_while(|line| *line != "```toml").skip(1);
+    let example = example.take_while(|line| *line != "```");
+    example.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
