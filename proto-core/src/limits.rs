@@ -66,7 +66,10 @@ pub const MAX_NAME: usize = 63;
 /// The most bytes of a target (an id, an id prefix or a name).
 pub const MAX_TARGET: usize = 128;
 
-/// The most processes in one answer to a list request.
+/// The most bytes that a channel holds.
+pub const MAX_CAPACITY: u32 = 16 * 1024 * 1024;
+
+/// The most processes, or channels, in one answer to a list request.
 pub const MAX_LIST: usize = 256;
 
 /// How much of the connection a stream gets while others are busy: so many turns for one turn of a stream of weight 1.

@@ -1,7 +1,7 @@
 //! What the server asks of the runtime, and what comes back.
 
 use bytes::Bytes;
-use selium_remote_client_protocol::ops::StartRequest;
+use selium_remote_client_protocol::ops::{Backpressure, StartRequest};
 
 use crate::audit::AuditEvent;
 
@@ -17,6 +17,18 @@ pub struct HostProcess(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub u64);
 
+/// A channel that the server made. Chosen by the server, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostChannel(pub u64);
+
+/// A reader of a channel, on behalf of all subscribers of one kind. Chosen by the server, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReaderId(pub u64);
+
+/// A writer to a channel, on behalf of one publication. Chosen by the server, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriterId(pub u64);
+
 /// Something to be done in the runtime.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HostCall {
@@ -24,8 +36,10 @@ pub enum HostCall {
     Start {
         /// The operation.
         op: OpId,
-        /// What to start; checked against every limit already.
+        /// What to start; checked against every limit already. Arguments that are resources are the ids of `channels`.
         spec: Box<StartRequest>,
+        /// The channels among the arguments, by their ids.
+        channels: Vec<(u64, HostChannel)>,
     },
     /// Stop a process. Completes with [`Completion::Stopped`].
     Stop {
@@ -56,6 +70,82 @@ pub enum HostCall {
     CloseLog {
         /// The log.
         log: LogId,
+    },
+    /// Create a channel. Completes with [`Completion::ChannelDone`].
+    CreateChannel {
+        /// The operation.
+        op: OpId,
+        /// What the server calls it from now on; forgotten when the creation fails.
+        channel: HostChannel,
+        /// Its size in bytes: a power of two.
+        capacity: u32,
+        /// What becomes of messages without room.
+        backpressure: Backpressure,
+    },
+    /// Delete a channel for everybody. Completes with [`Completion::ChannelDone`]; its readers and writers end by themselves.
+    DeleteChannel {
+        /// The operation.
+        op: OpId,
+        /// The channel.
+        channel: HostChannel,
+    },
+    /// Let a channel take no new messages. Completes with [`Completion::ChannelDone`].
+    DrainChannel {
+        /// The operation.
+        op: OpId,
+        /// The channel.
+        channel: HostChannel,
+    },
+    /// Make a channel known to the runtime, for processes. Completes with [`Completion::ChannelDone`].
+    ShareChannel {
+        /// The operation.
+        op: OpId,
+        /// The channel.
+        channel: HostChannel,
+    },
+    /// Read a channel. [`Completion::Read`]s and [`Completion::ReadLost`]s come until [`Completion::ReaderEnded`].
+    OpenReader {
+        /// The reader.
+        reader: ReaderId,
+        /// The channel.
+        channel: HostChannel,
+        /// Whether writers wait for it.
+        lossless: bool,
+    },
+    /// Begin no more reads on a reader, until [`HostCall::ResumeReader`]. The one that runs may still bring a message.
+    PauseReader {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Go on reading.
+    ResumeReader {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Make a reader look once more: the last message may have stayed invisible. Completes with nothing.
+    NudgeReader {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Stop reading at once, so that no writer waits for the reader. Completes with [`Completion::ReaderEnded`].
+    CloseReader {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// Write a message to a channel, behind those that the writer has. Each completes with [`Completion::Written`], in their
+    /// order. The host keeps no idle writer open.
+    Write {
+        /// The writer; it exists from its first message on.
+        writer: WriterId,
+        /// The channel.
+        channel: HostChannel,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// Nothing more comes for a writer. What it has is still written, and completed.
+    CloseWriter {
+        /// The writer.
+        writer: WriterId,
     },
     /// Write down who did what, or was refused. Completes with nothing.
     Audit(AuditEvent),
@@ -104,6 +194,39 @@ pub enum Completion {
     LogEnded {
         /// The log.
         log: LogId,
+    },
+    /// A create, delete, drain or share is over.
+    ChannelDone {
+        /// The operation.
+        op: OpId,
+        /// The host's words when it failed.
+        result: Result<(), String>,
+    },
+    /// A message was read.
+    Read {
+        /// The reader.
+        reader: ReaderId,
+        /// Its bytes.
+        bytes: Bytes,
+    },
+    /// The reader was too slow: an unknown number of messages is missing here.
+    ReadLost {
+        /// The reader.
+        reader: ReaderId,
+    },
+    /// The reader is gone; nothing more comes of it.
+    ReaderEnded {
+        /// The reader.
+        reader: ReaderId,
+        /// The host's words, when it was not because the reader was closed or the channel deleted or drained.
+        error: Option<String>,
+    },
+    /// The oldest message that a writer had is in the channel, or will never be.
+    Written {
+        /// The writer.
+        writer: WriterId,
+        /// The host's words when it failed; later messages of the writer may still succeed.
+        result: Result<(), String>,
     },
 }
 

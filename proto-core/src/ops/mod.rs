@@ -2,6 +2,7 @@
 //!
 //! Every body is fields. Numbers from [`COMMON`] on mean the same in every request: see [`Common`].
 
+mod channel;
 mod info;
 mod log;
 mod process;
@@ -10,6 +11,11 @@ mod start;
 use bytes::Bytes;
 
 pub use self::{
+    channel::{
+        Backpressure, ChannelInfo, ChannelList, ChannelState, CreateRequest, DeleteRequest,
+        DrainRequest, InspectChannelRequest, ListChannelsRequest, PublishRequest, PublishStarted,
+        ShareRequest, SubscribeRequest, SubscribeStarted,
+    },
     info::{InfoRequest, ServerInfo},
     log::{FollowRequest, FollowStarted, LogState},
     process::{
@@ -23,7 +29,7 @@ use crate::{
     limits::Weight,
 };
 
-/// Numbers of operations. 32 to 47 are reserved for channels.
+/// Numbers of operations.
 pub mod op {
     /// Tell about the server.
     pub const SERVER_INFO: u64 = 1;
@@ -38,6 +44,23 @@ pub mod op {
     /// Follow a process's log; opens a stream from the server.
     pub const LOG_FOLLOW: u64 = 20;
 
+    /// Create a channel.
+    pub const CHANNEL_CREATE: u64 = 32;
+    /// Delete a channel.
+    pub const CHANNEL_DELETE: u64 = 33;
+    /// Let a channel take no new messages.
+    pub const CHANNEL_DRAIN: u64 = 34;
+    /// List channels.
+    pub const CHANNEL_LIST: u64 = 35;
+    /// Tell about one channel.
+    pub const CHANNEL_INSPECT: u64 = 36;
+    /// Make a channel one that processes can be given.
+    pub const CHANNEL_SHARE: u64 = 37;
+    /// Subscribe to a channel; opens a stream from the server.
+    pub const SUBSCRIBE: u64 = 38;
+    /// Publish to a channel; opens a stream to the server.
+    pub const PUBLISH: u64 = 39;
+
     /// The operation's name, as errors and logs show it.
     #[must_use]
     pub const fn name(op: u64) -> &'static str {
@@ -48,6 +71,14 @@ pub mod op {
             PROCESS_LIST => "process list",
             PROCESS_INSPECT => "process inspect",
             LOG_FOLLOW => "log follow",
+            CHANNEL_CREATE => "channel create",
+            CHANNEL_DELETE => "channel delete",
+            CHANNEL_DRAIN => "channel drain",
+            CHANNEL_LIST => "channel list",
+            CHANNEL_INSPECT => "channel inspect",
+            CHANNEL_SHARE => "channel share",
+            SUBSCRIBE => "subscribe",
+            PUBLISH => "publish",
             _ => "unknown operation",
         }
     }
@@ -143,5 +174,14 @@ with!(
     StopRequest,
     InspectRequest,
     ListRequest,
-    StartRequest
+    StartRequest,
+    CreateRequest,
+    DeleteRequest,
+    DrainRequest,
+    InspectChannelRequest,
+    ShareRequest,
+    ListChannelsRequest,
+    SubscribeRequest,
+    PublishRequest,
+    ChannelInfo
 );
