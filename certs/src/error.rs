@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::{CA_FILE, CLIENT_CERTIFICATE_FILE, CLIENT_KEY_FILE, MAX_FILE};
 
-/// The sentence that follows every error: what should be there, and the command that makes it.
+/// The sentence that follows every error: what should be there, and the commands that make it.
 fn remedy(directory: &Path) -> String {
     let directory = match directory.as_os_str().is_empty() {
         true => Path::new("."),
@@ -17,7 +17,8 @@ fn remedy(directory: &Path) -> String {
     };
     format!(
         "expected are {CA_FILE}, {CLIENT_CERTIFICATE_FILE} and {CLIENT_KEY_FILE} (PEM) in {0}; \
-         `selium-runtime generate-certs --output-dir {0}` makes them",
+         `selium cert init` or `issue` makes them, `selium cert import` takes in those that you were sent, and \
+         `selium-runtime generate-certs --output-dir {0}` makes them for a server without client authentication",
         directory.display()
     )
 }
@@ -27,7 +28,7 @@ fn remedy_of(file: &Path) -> String {
 }
 
 /// Why a certificate directory cannot be used. Every text names the exact path, the files that are expected and the
-/// command that makes them.
+/// commands that make them; none contains anything of a file.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CertificateError {
@@ -75,12 +76,21 @@ pub enum CertificateError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// A file has something else than it should hold.
+    Misplaced {
+        /// Its path.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// What it holds.
+        found: &'static str,
+    },
     /// A file's PEM is damaged.
     Pem {
         /// Its path.
         path: PathBuf,
-        /// Where it is damaged.
-        source: rustls_pki_types::pem::Error,
+        /// How.
+        problem: &'static str,
     },
     /// The private key is encrypted.
     EncryptedKey {
@@ -104,6 +114,11 @@ pub enum CertificateError {
     /// The key is not the certificate's.
     KeyMismatch {
         /// The directory of both.
+        directory: PathBuf,
+    },
+    /// The key is the CA's certificate's: the files of the two certificates are swapped.
+    Swapped {
+        /// The directory of all.
         directory: PathBuf,
     },
     /// rustls refuses the configuration as a whole.
@@ -140,7 +155,17 @@ impl CertificateError {
             Self::Nothing { path, expected } => {
                 format!("{} has no {expected} in PEM in it", path.display())
             }
-            Self::Pem { path, .. } => format!("the PEM in {} is damaged", path.display()),
+            Self::Misplaced {
+                path,
+                expected,
+                found,
+            } => format!(
+                "{} holds a {found} instead of a {expected}; it may be swapped with another file",
+                path.display()
+            ),
+            Self::Pem { path, problem } => {
+                format!("the PEM in {} is damaged ({problem})", path.display())
+            }
             Self::EncryptedKey { path } => format!(
                 "the private key in {} is encrypted, which is not supported",
                 path.display()
@@ -153,6 +178,11 @@ impl CertificateError {
             }
             Self::KeyMismatch { directory } => format!(
                 "the private key {} does not belong to the certificate {}",
+                directory.join(CLIENT_KEY_FILE).display(),
+                directory.join(CLIENT_CERTIFICATE_FILE).display()
+            ),
+            Self::Swapped { directory } => format!(
+                "the private key {} belongs to the certificate in {CA_FILE}: {} and {CA_FILE} are swapped",
                 directory.join(CLIENT_KEY_FILE).display(),
                 directory.join(CLIENT_CERTIFICATE_FILE).display()
             ),
@@ -171,6 +201,7 @@ impl CertificateError {
             Self::DirectoryMissing { directory }
             | Self::NotADirectory { directory }
             | Self::KeyMismatch { directory }
+            | Self::Swapped { directory }
             | Self::Tls { directory, .. } => remedy(directory),
             Self::EncryptedKey { path } => format!(
                 "`openssl pkey -in <encrypted> -out {}` decrypts it",
@@ -182,6 +213,7 @@ impl CertificateError {
             | Self::TooLarge { path }
             | Self::Empty { path }
             | Self::Nothing { path, .. }
+            | Self::Misplaced { path, .. }
             | Self::Pem { path, .. }
             | Self::Certificate { path, .. }
             | Self::Key { path, .. } => remedy_of(path),
@@ -203,7 +235,6 @@ impl std::error::Error for CertificateError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Unreadable { source, .. } => Some(source),
-            Self::Pem { source, .. } => Some(source),
             Self::Certificate { source, .. }
             | Self::Key { source, .. }
             | Self::Tls { source, .. } => Some(source),

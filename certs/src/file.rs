@@ -8,7 +8,7 @@ use std::{
 
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
-    pem::{PemObject, SectionKind},
+    pem::{self, PemObject, SectionKind},
 };
 
 use zeroize::Zeroizing;
@@ -41,18 +41,42 @@ pub(crate) fn check_directory(path: &Path) -> Result<(), CertificateError> {
 /// The certificates of a file, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let (text, _) = read(path)?;
-    let certificates: Vec<_> = sections(path, &text)?
+    let sections = sections(path, &text)?;
+    let found = sections.first().map(|(kind, _)| *kind);
+    let certificates: Vec<_> = sections
         .into_iter()
         .filter(|(kind, _)| *kind == SectionKind::Certificate)
         .map(|(_, der)| CertificateDer::from(der))
         .collect();
-    if certificates.is_empty() {
-        return Err(CertificateError::Nothing {
-            path: path.to_owned(),
-            expected: "certificate",
-        });
+    match certificates.is_empty() {
+        true => Err(lacks(path, "certificate", found)),
+        false => Ok(certificates),
     }
-    Ok(certificates)
+}
+
+/// A file without what it should hold, but perhaps with something else.
+fn lacks(path: &Path, expected: &'static str, found: Option<SectionKind>) -> CertificateError {
+    let path = path.to_owned();
+    match found.and_then(name_of) {
+        Some(found) => CertificateError::Misplaced {
+            path,
+            expected,
+            found,
+        },
+        None => CertificateError::Nothing { path, expected },
+    }
+}
+
+fn name_of(kind: SectionKind) -> Option<&'static str> {
+    match kind {
+        SectionKind::Certificate => Some("certificate"),
+        SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => {
+            Some("private key")
+        }
+        SectionKind::PublicKey => Some("public key"),
+        SectionKind::Csr => Some("certificate request"),
+        _ => None,
+    }
 }
 
 /// The first private key of a file, and a warning when others may read it.
@@ -60,7 +84,9 @@ pub(crate) fn private_key(
     path: &Path,
 ) -> Result<(Secret, Option<CertificateWarning>), CertificateError> {
     let (text, metadata) = read(path)?;
-    let key = sections(path, &text)?
+    let sections = sections(path, &text)?;
+    let found = sections.first().map(|(kind, _)| *kind);
+    let key = sections
         .into_iter()
         .find_map(|(kind, der)| PrivateKeyDer::from_pem(kind, der));
     match key {
@@ -68,10 +94,7 @@ pub(crate) fn private_key(
         None if contains(&text, b"ENCRYPTED") => Err(CertificateError::EncryptedKey {
             path: path.to_owned(),
         }),
-        None => Err(CertificateError::Nothing {
-            path: path.to_owned(),
-            expected: "private key",
-        }),
+        None => Err(lacks(path, "private key", found)),
     }
 }
 
@@ -117,10 +140,23 @@ pub(crate) fn sections(
 ) -> Result<Vec<(SectionKind, Vec<u8>)>, CertificateError> {
     <(SectionKind, Vec<u8>)>::pem_slice_iter(text)
         .collect::<Result<_, _>>()
-        .map_err(|source| CertificateError::Pem {
+        .map_err(|error| CertificateError::Pem {
             path: path.to_owned(),
-            source,
+            problem: problem(&error),
         })
+}
+
+/// What is wrong with a text in PEM, in our words: the error's own may contain the line in question, which in a file
+/// that lost its line breaks is the whole key.
+pub(crate) fn problem(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => {
+            "the end of a section is missing, it may be cut off"
+        }
+        pem::Error::IllegalSectionStart { .. } => "the first line of a section is wrong",
+        pem::Error::Base64Decode(_) => "a section is not base64",
+        _ => "it is not PEM",
+    }
 }
 
 /// A warning when a key's file may be read or written by others.

@@ -31,6 +31,7 @@ mod file;
 pub mod fuzzing;
 #[cfg(feature = "issue")]
 pub mod issue;
+mod shown;
 
 use std::{
     path::{Path, PathBuf},
@@ -41,6 +42,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring, sign};
 use rustls_pki_types::CertificateDer;
 
 pub use error::{CertificateError, CertificateWarning};
+pub use shown::{Moment, Purpose, ShownCertificate};
 
 /// The file with the certificates that are trusted to issue the server's.
 pub const CA_FILE: &str = "ca.crt";
@@ -102,6 +104,12 @@ impl CertificateDirectory {
         &self.warnings
     }
 
+    /// What the certificate says that the client shows. It says nothing about whether a server takes it.
+    #[must_use]
+    pub fn shown(&self) -> ShownCertificate {
+        ShownCertificate::of(&self.path.join(CLIENT_CERTIFICATE_FILE), &self.chain)
+    }
+
     /// The configuration of a TLS client that trusts the directory's roots and shows its certificate.
     ///
     /// # Errors
@@ -142,6 +150,11 @@ impl CertificateDirectory {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
                 Ok(identity)
             }
+            Err(rustls::Error::InconsistentKeys(_)) if self.is_swapped(&identity) => {
+                Err(CertificateError::Swapped {
+                    directory: self.path.clone(),
+                })
+            }
             Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateError::KeyMismatch {
                 directory: self.path.clone(),
             }),
@@ -150,6 +163,15 @@ impl CertificateDirectory {
                 source,
             }),
         }
+    }
+
+    /// Whether the key is of what stands in the file of the CAs.
+    fn is_swapped(&self, identity: &sign::CertifiedKey) -> bool {
+        self.roots.first().is_some_and(|root| {
+            sign::CertifiedKey::new(vec![root.clone()], Arc::clone(&identity.key))
+                .keys_match()
+                .is_ok()
+        })
     }
 }
 

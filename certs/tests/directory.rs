@@ -62,6 +62,8 @@ fn says_it(error: &CertificateError, path: &Path) {
     for word in [
         path.to_str().unwrap(),
         "ca.crt, client.crt and client.key",
+        "`selium cert init` or `issue`",
+        "`selium cert import`",
         "selium-runtime generate-certs --output-dir",
     ] {
         assert!(text.contains(word), "`{word}` is not in: {text}");
@@ -167,21 +169,117 @@ fn wrong_contents_are_told_apart() {
 }
 
 #[test]
-fn a_key_in_place_of_a_certificate_is_noticed() {
+fn swapped_files_are_noticed() {
+    // The client's two files: either is read first.
     let directory = Directory::new();
     let key = fs::read(directory.file(CLIENT_KEY_FILE)).unwrap();
-    directory.write(CLIENT_CERTIFICATE_FILE, key);
+    let certificate = fs::read(directory.file(CLIENT_CERTIFICATE_FILE)).unwrap();
+    directory.write(CLIENT_CERTIFICATE_FILE, &key);
+    let misplaced = |file: &str, found: &str, expected: &str| {
+        let error = directory.error();
+        assert!(
+            matches!(error, CertificateError::Misplaced { .. }),
+            "{error}"
+        );
+        let text = error.to_string();
+        let path = directory.file(file);
+        let fact = format!("{} holds a {found} instead of a {expected}", path.display());
+        assert!(text.starts_with(&fact), "{text}");
+        says_it(&error, &path);
+    };
+    misplaced(CLIENT_CERTIFICATE_FILE, "private key", "certificate");
+    directory.write(CLIENT_KEY_FILE, &certificate);
+    misplaced(CLIENT_CERTIFICATE_FILE, "private key", "certificate");
+    directory.write(CLIENT_CERTIFICATE_FILE, &certificate);
+    misplaced(CLIENT_KEY_FILE, "certificate", "private key");
+    directory.write(CA_FILE, &key);
+    misplaced(CA_FILE, "private key", "certificate");
+}
+
+#[test]
+fn a_swapped_ca_is_noticed() {
+    let directory = Directory::new();
+    let ca = fs::read(directory.file(CA_FILE)).unwrap();
+    let client = fs::read(directory.file(CLIENT_CERTIFICATE_FILE)).unwrap();
+    directory.write(CA_FILE, client);
+    directory.write(CLIENT_CERTIFICATE_FILE, ca);
     let error = directory.error();
+    assert!(matches!(error, CertificateError::Swapped { .. }), "{error}");
     assert!(
-        matches!(
-            error,
-            CertificateError::Nothing {
-                expected: "certificate",
-                ..
-            }
-        ),
+        error
+            .to_string()
+            .contains("client.crt and ca.crt are swapped"),
         "{error}"
     );
+    says_it(&error, &directory.file(CLIENT_CERTIFICATE_FILE));
+}
+
+#[test]
+fn files_that_were_cut_off_are_noticed() {
+    for name in [CA_FILE, CLIENT_CERTIFICATE_FILE, CLIENT_KEY_FILE] {
+        let whole = Directory::new();
+        let text = fs::read(whole.file(name)).unwrap();
+        // Whatever is left: nothing, a part of the first line, a section without an end, or with half of one. The last
+        // byte is a line break, and does not matter.
+        for left in 0..text.len() - 1 {
+            whole.write(name, &text[..left]);
+            let error = whole.error();
+            assert!(
+                matches!(
+                    error,
+                    CertificateError::Empty { .. }
+                        | CertificateError::Nothing { .. }
+                        | CertificateError::Pem { .. }
+                ),
+                "{name}, {left} bytes: {error:?}"
+            );
+            says_it(&error, &whole.file(name));
+        }
+    }
+}
+
+/// All that is said of an error, with its causes.
+fn everything(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(format!("{error}; {error:?}"), |all, cause| {
+        format!("{all}; {cause}; {cause:?}")
+    })
+}
+
+#[test]
+fn errors_contain_nothing_of_a_key() {
+    let directory = Directory::new();
+    let key = fs::read_to_string(directory.file(CLIENT_KEY_FILE)).unwrap();
+    let (secret, lines) = (
+        key.lines().nth(1).unwrap().to_owned(),
+        key.lines().collect::<Vec<_>>(),
+    );
+    // As text, and as a list of bytes.
+    let listed = format!("{:?}", secret.as_bytes());
+    let listed = listed.trim_matches(['[', ']']);
+    let damaged = [
+        lines.concat(),
+        lines[..lines.len() - 1].concat(),
+        format!("{}{}", lines[0].trim_end_matches('-'), lines[1..].concat()),
+        key.replace(" KEY", " NOTE"),
+        key.replacen('M', "*", 1),
+        key.replacen("END", "ENDE", 1),
+        key.replacen("M", "MM", 1),
+    ];
+    for (name, text) in [CA_FILE, CLIENT_CERTIFICATE_FILE, CLIENT_KEY_FILE]
+        .into_iter()
+        .flat_map(|name| damaged.iter().map(move |text| (name, text)))
+    {
+        let directory = Directory::new();
+        directory.write(name, text);
+        let said = everything(&directory.error());
+        assert!(
+            !said.contains(&secret[..16]) && !said.contains(&listed[..40]),
+            "{name}: {said}"
+        );
+        // It is the key that is looked for.
+        assert!(text.contains(&secret[1..]), "{text}");
+    }
 }
 
 #[test]
@@ -228,14 +326,17 @@ fn sizes_are_bounded() {
 
 #[test]
 fn a_directory_in_place_of_a_file_is_named() {
-    let directory = Directory::new();
-    fs::remove_file(directory.file(CLIENT_KEY_FILE)).unwrap();
-    fs::create_dir(directory.file(CLIENT_KEY_FILE)).unwrap();
-    let error = directory.error();
-    assert!(
-        matches!(error, CertificateError::NotAFile { .. }),
-        "{error}"
-    );
+    for name in [CA_FILE, CLIENT_CERTIFICATE_FILE, CLIENT_KEY_FILE] {
+        let directory = Directory::new();
+        fs::remove_file(directory.file(name)).unwrap();
+        fs::create_dir(directory.file(name)).unwrap();
+        let error = directory.error();
+        assert!(
+            matches!(error, CertificateError::NotAFile { .. }),
+            "{error}"
+        );
+        says_it(&error, &directory.file(name));
+    }
 }
 
 #[cfg(unix)]
@@ -272,19 +373,27 @@ fn a_link_that_leads_in_circles_is_unreadable() {
 #[test]
 fn a_key_that_others_may_read_is_warned_of() {
     let directory = Directory::new();
-    directory.mode(CLIENT_KEY_FILE, 0o644);
-    let loaded = CertificateDirectory::load(directory.0.path()).unwrap();
     let path = directory.file(CLIENT_KEY_FILE);
-    assert_eq!(
-        loaded.warnings(),
-        [CertificateWarning::KeyOpenToOthers {
-            path: path.clone(),
-            mode: 0o644
-        }]
-    );
-    let text = loaded.warnings()[0].to_string();
-    assert!(
-        text.contains(&format!("chmod 600 {}", path.display())),
-        "{text}"
-    );
+    for mode in [0o644, 0o640, 0o620, 0o604, 0o777] {
+        directory.mode(CLIENT_KEY_FILE, mode);
+        let loaded = CertificateDirectory::load(directory.0.path()).unwrap();
+        assert_eq!(
+            loaded.warnings(),
+            [CertificateWarning::KeyOpenToOthers {
+                path: path.clone(),
+                mode
+            }]
+        );
+        let text = loaded.warnings()[0].to_string();
+        let (shown, command) = (
+            format!("(mode {mode:o})"),
+            format!("chmod 600 {}", path.display()),
+        );
+        assert!(text.contains(&shown) && text.contains(&command), "{text}");
+    }
+    for mode in [0o600, 0o400, 0o700] {
+        directory.mode(CLIENT_KEY_FILE, mode);
+        let loaded = CertificateDirectory::load(directory.0.path()).unwrap();
+        assert_eq!(loaded.warnings(), [], "mode {mode:o}");
+    }
 }

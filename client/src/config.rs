@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use selium_remote_certs::{CA_FILE, CertificateDirectory, CertificateError};
+use selium_remote_certs::{CA_FILE, CertificateDirectory, CertificateError, ShownCertificate};
 use selium_remote_client_protocol::{
     CloseReason, Limits, Time, client::ClientConfig, hello::ClientHello, limits::MAX_CHUNK,
 };
@@ -136,7 +136,7 @@ impl ClientConfigBuilder {
     /// Dropping the future gives the attempt up.
     pub async fn connect(self) -> Result<Client, ClientError> {
         let origin = Instant::now();
-        let attempt = Attempt::new(&self, origin);
+        let mut attempt = Attempt::new(&self, origin);
         let tls = attempt.certificates().await?;
         let wire = dial(&attempt.target, tls, Windows::default(), attempt.deadline)
             .await
@@ -183,6 +183,8 @@ struct Attempt {
     directory: PathBuf,
     timeout: Duration,
     deadline: Instant,
+    /// What the server is shown, once it was loaded.
+    shown: Option<ShownCertificate>,
 }
 
 impl Attempt {
@@ -196,20 +198,25 @@ impl Attempt {
             directory: config.certificate_directory.clone(),
             timeout: config.connect_timeout,
             deadline: origin + config.connect_timeout,
+            shown: None,
         }
     }
 
-    async fn certificates(&self) -> Result<rustls::ClientConfig, ClientError> {
+    async fn certificates(&mut self) -> Result<rustls::ClientConfig, ClientError> {
         let directory = self.directory.clone();
         let load = move || -> Result<_, CertificateError> {
             let directory = CertificateDirectory::load(directory)?;
             for warning in directory.warnings() {
                 tracing::warn!("{warning}");
             }
-            directory.client_config()
+            Ok((directory.client_config()?, directory.shown()))
         };
         match unblock(self.deadline, load).await {
-            Ok(Some(config)) => Ok(config?),
+            Ok(Some(loaded)) => {
+                let (config, shown) = loaded?;
+                self.shown = Some(shown);
+                Ok(config)
+            }
             Ok(None) => Err(self.late(format!(
                 "reading the certificates in {} took too long: check the file system",
                 self.directory.display()
@@ -235,7 +242,8 @@ impl Attempt {
         cause: Cause,
         source: Option<crate::link::ConnectionError>,
     ) -> ClientError {
-        let failure = ConnectFailure::new(place, &self.ca(), self.timeout, cause, source);
+        let failure = ConnectFailure::new(place, &self.ca(), self.timeout, cause, source)
+            .with_shown(self.shown.as_ref());
         ClientError::Connect(Box::new(failure))
     }
 

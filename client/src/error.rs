@@ -60,8 +60,8 @@ pub enum ErrorKind {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The certificate directory cannot be used. The text names the path, the files that are expected and the command
-    /// that makes them.
+    /// The certificate directory cannot be used. The text names the path, the files that are expected and the commands
+    /// that make them.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// The domain could not be looked up.

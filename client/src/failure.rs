@@ -5,10 +5,10 @@ use std::{
     fmt,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use selium_remote_certs::CLIENT_CERTIFICATE_FILE;
+use selium_remote_certs::{CLIENT_CERTIFICATE_FILE, Moment, Purpose, ShownCertificate};
 use selium_remote_client_protocol::CloseReason;
 
 use crate::link::{Cause, ConnectionError, Rejection, Target, cause};
@@ -72,6 +72,10 @@ pub struct ConnectFailure {
     pub ca: PathBuf,
     /// How long the whole attempt might have taken.
     pub timeout: Duration,
+    /// When it failed, by the clock of this machine: since the Unix epoch.
+    at: Duration,
+    /// The certificate that was shown.
+    shown: Option<Box<ShownCertificate>>,
     source: Option<ConnectionError>,
 }
 
@@ -90,8 +94,17 @@ impl ConnectFailure {
             cause,
             ca: ca.to_owned(),
             timeout,
+            at: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+            shown: None,
             source,
         }
+    }
+
+    pub(crate) fn with_shown(mut self, shown: Option<&ShownCertificate>) -> Self {
+        self.shown = shown.cloned().map(Box::new);
+        self
     }
 
     /// Whether the server refused the client's certificate, or the client the server's.
@@ -103,36 +116,109 @@ impl ConnectFailure {
                 | Cause::Expired
                 | Cause::NotYetValid
                 | Cause::WrongName
+                | Cause::WrongUse
                 | Cause::BadServerCertificate
                 | Cause::Rejected(_)
         )
     }
 
+    /// What the server finds wrong with the client's certificate, as far as the alert tells and a look at the certificate
+    /// completes it.
     fn rejected(&self, f: &mut fmt::Formatter<'_>, rejection: Rejection) -> fmt::Result {
-        let certificate = self.ca.with_file_name(CLIENT_CERTIFICATE_FILE);
+        let server = &self.server;
+        let file = match &self.shown {
+            Some(shown) => shown.path.clone(),
+            None => self.ca.with_file_name(CLIENT_CERTIFICATE_FILE),
+        };
+        let file = file.display();
+        if rejection == Rejection::Missing {
+            return write!(
+                f,
+                "{server} asks for a client certificate and got none: it takes no key of the kind of {file}; \
+                 `selium cert issue` makes those that it takes (ECDSA P-256)"
+            );
+        }
         write!(
             f,
-            "{} does not accept the client certificate in {}: ",
-            self.server,
-            certificate.display()
+            "{server} does not accept the client certificate in {file}: "
         )?;
-        f.write_str(match rejection {
-            Rejection::UnknownCa => {
-                "it was not issued by the CA that the server trusts on this port; use a certificate of that CA \
-                 (each role has its own), or check the port"
+        match rejection {
+            Rejection::UnknownCa => self.other_ca(f),
+            Rejection::Expired => self.expired(f),
+            Rejection::Revoked => {
+                f.write_str("it was revoked; ask whoever runs the server for a new one")
             }
-            Rejection::Expired => {
-                "it has expired or is not valid yet; renew it, and check the clocks of both machines"
-            }
-            Rejection::Revoked => "it was revoked; ask whoever runs the server for a new one",
-            Rejection::Missing => {
-                "none was shown that fits what the server asks for; check that the file holds a client certificate"
-            }
-            _ => {
-                "it is unusable as a client certificate; make a new one \
-                 (`selium-runtime generate-certs --output-dir <dir>`)"
-            }
-        })
+            rejection => self.unusable(f, rejection),
+        }
+    }
+
+    fn other_ca(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.shown.as_ref().and_then(|shown| shown.issuer.as_ref()) {
+            Some(issuer) => write!(f, "its CA, {issuer:?}, is not trusted on this port")?,
+            None => f.write_str("its CA is not trusted on this port")?,
+        }
+        f.write_str(
+            "; each role has its own port and CA: check the port, or use a certificate of its role. \
+             If the server's CAs were changed, `selium server install` has to be run again there",
+        )
+    }
+
+    /// The alert is the same for both ends of a certificate's life.
+    fn expired(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = self.at.as_secs();
+        let Some((begin, end)) = self.shown.as_ref().and_then(|shown| shown.validity) else {
+            return write!(
+                f,
+                "it has expired or is not valid yet; {RENEW}. Check the clocks of both machines, too"
+            );
+        };
+        let (begins, ends) = (Moment(begin), Moment(end));
+        if now > end {
+            write!(f, "it expired on {ends} ({} ago); {RENEW}", Span(now - end))
+        } else if now < begin {
+            write!(
+                f,
+                "it is not valid before {begins} (in {}); check the clock of this machine, and of the one that made it",
+                Span(begin - now)
+            )
+        } else {
+            write!(
+                f,
+                "the server takes it for expired or not valid yet, but by the clock of this machine it is valid (from \
+                 {begins} to {ends}); check the clocks of both machines"
+            )
+        }
+    }
+
+    fn unusable(&self, f: &mut fmt::Formatter<'_>, rejection: Rejection) -> fmt::Result {
+        f.write_str(match self.shown.as_ref().and_then(|shown| shown.purpose) {
+            Some(Purpose::Server) => "it is a server's certificate",
+            Some(Purpose::Authority) => "it is a CA's certificate",
+            _ if rejection == Rejection::WrongUse => "it is not a client's certificate",
+            _ => "it cannot be used (`selium cert status` may tell why)",
+        })?;
+        f.write_str(
+            "; `selium cert issue NAME` where the CAs are makes a client's, `selium cert import` puts it here",
+        )
+    }
+}
+
+/// How to come by a certificate that has not expired.
+const RENEW: &str =
+    "`selium cert renew NAME` where the CAs are makes a new one, `selium cert import` puts it here";
+
+/// Seconds as people say them: two days, not 172,801 s.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, unit) = match self.0 {
+            seconds @ 0..120 => (seconds, "second"),
+            seconds @ 120..7_200 => (seconds / 60, "minute"),
+            seconds @ 7_200..172_800 => (seconds / 3_600, "hour"),
+            seconds => (seconds / 86_400, "day"),
+        };
+        write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
     }
 }
 
@@ -150,12 +236,14 @@ impl fmt::Display for ConnectFailure {
             Cause::UnknownIssuer => write!(
                 f,
                 "the certificate of {server} was not issued by a CA in {}: use the ca.crt that was made together with \
-                 the server's certificate (the runtime's certificate directory), or check that this is the right server",
+                 the server's certificate, or check that this is the right server; with certificates of `selium cert` \
+                 the server has to be one that `selium server install` made",
                 self.ca.display()
             ),
             Cause::Expired => write!(
                 f,
-                "the certificate of {server} has expired: renew it on the server and restart the runtime"
+                "the certificate of {server} has expired: renew it there (`selium cert renew`, then `selium server \
+                 install` again) and restart the runtime"
             ),
             Cause::NotYetValid => write!(
                 f,
@@ -164,12 +252,18 @@ impl fmt::Display for ConnectFailure {
             Cause::WrongName => write!(
                 f,
                 "the certificate of {server} is not valid for the name `{name}`: connect by a domain that it is made \
-                 for (the server routes connections by the same name)"
+                 for (the server routes connections by the same name), or renew it there with this name too (`selium cert \
+                 renew server --server-name ...` with all its names, then `selium server install` again)"
+            ),
+            Cause::WrongUse => write!(
+                f,
+                "the certificate of {server} is not one for servers, perhaps a client's: give it one that is (`selium \
+                 cert renew server`, then `selium server install` again), or check that this is the right server"
             ),
             Cause::BadServerCertificate => write!(
                 f,
-                "the certificate of {server} cannot be used: make new ones with \
-                 `selium-runtime generate-certs --output-dir <dir>`"
+                "the certificate of {server} cannot be used: `selium cert status` there tells why, `selium cert renew` \
+                 makes a new one (and `selium-runtime generate-certs` all of them)"
             ),
             Cause::Rejected(rejection) => self.rejected(f, rejection),
             Cause::UnknownName => write!(
@@ -276,5 +370,27 @@ impl fmt::Display for Closed {
 impl Error for Closed {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_said_as_people_do() {
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (119, "119 seconds"),
+            (120, "2 minutes"),
+            (7_199, "119 minutes"),
+            (7_200, "2 hours"),
+            (172_799, "47 hours"),
+            (172_800, "2 days"),
+            (u64::MAX, "213503982334601 days"),
+        ] {
+            assert_eq!(Span(seconds).to_string(), text);
+        }
     }
 }

@@ -81,7 +81,11 @@ async fn a_missing_directory_is_named() {
     assert!(error.is_auth() && !error.is_retryable());
     says(
         &error,
-        &[missing.to_str().unwrap(), "selium-runtime generate-certs"],
+        &[
+            missing.to_str().unwrap(),
+            "selium cert init",
+            "selium-runtime generate-certs",
+        ],
     );
 }
 
@@ -120,7 +124,7 @@ async fn a_client_of_another_ca_is_not_accepted() {
         let certificate = server.directory.path().join("client.crt");
         says(
             &error,
-            &[certificate.to_str().unwrap(), "CA that the server trusts"],
+            &[certificate.to_str().unwrap(), "is not trusted on this port"],
         );
         assert!(error.source().is_some());
     }

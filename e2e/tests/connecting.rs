@@ -39,8 +39,9 @@ fn missing_certificates_are_named_with_the_command_that_makes_them() {
     let folder = folder.path().to_str().unwrap();
     let remedy = |directory: &str| {
         format!(
-            "expected are ca.crt, client.crt and client.key (PEM) in {directory}; `selium-runtime generate-certs \
-             --output-dir {directory}` makes them"
+            "expected are ca.crt, client.crt and client.key (PEM) in {directory}; `selium cert init` or `issue` makes \
+             them, `selium cert import` takes in those that you were sent, and `selium-runtime generate-certs \
+             --output-dir {directory}` makes them for a server without client authentication"
         )
     };
     let missing = format!("{folder}/none");
@@ -143,8 +144,9 @@ fn a_ca_that_does_not_fit_is_named() {
         run.stderr.lines().next().unwrap(),
         format!(
             "error: cannot connect: the certificate of localhost:{port} (127.0.0.1) was not issued by a CA in \
-             {certs}/ca.crt: use the ca.crt that was made together with the server's certificate (the runtime's \
-             certificate directory), or check that this is the right server"
+             {certs}/ca.crt: use the ca.crt that was made together with the server's certificate, or check that this is \
+             the right server; with certificates of `selium cert` the server has to be one that `selium server install` \
+             made"
         )
     );
     let as_json = selium(

@@ -147,7 +147,8 @@ fn certificates(
     let reason = match found {
         Ok(found) if may_be_empty || !found.is_empty() => return Ok(found),
         Ok(_) => "there is none".to_owned(),
-        Err(error) => error.to_string(),
+        // The error's own words may have the line in question, which may be a key.
+        Err(_) => "the PEM is damaged".to_owned(),
     };
     Err(unreadable(role, what, reason))
 }

@@ -303,3 +303,16 @@ proptest! {
         selium_remote_provision::fuzzing::policy_file(&bytes);
     }
 }
+
+#[test]
+fn a_key_in_place_of_certificates_is_not_shown() {
+    // A file that lost its line breaks: the error of the PEM reader has all of it.
+    let pem = b"-----BEGIN PRIVATE KEY-----SECRETSECRET-----END PRIVATE KEY-----";
+    let error = selium_remote_provision::trust::check(&[], pem, b"").unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(shown.contains("the PEM is damaged"), "{shown}");
+    assert!(
+        !shown.contains("SECRET") && !shown.contains("83, 69, 67"),
+        "{shown}"
+    );
+}

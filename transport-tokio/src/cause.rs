@@ -19,6 +19,8 @@ pub enum Cause {
     NotYetValid,
     /// The server's certificate is for other names.
     WrongName,
+    /// The server's certificate is not one for servers.
+    WrongUse,
     /// The server's certificate is unusable in another way.
     BadServerCertificate,
     /// The server does not accept the certificate that was shown.
@@ -51,7 +53,9 @@ pub enum Rejection {
     Expired,
     /// It was revoked.
     Revoked,
-    /// It is not a client's, or unusable in another way.
+    /// It is not a client's.
+    WrongUse,
+    /// It is unusable in another way.
     Unusable,
 }
 
@@ -116,10 +120,11 @@ fn here(alert: u8, reason: &str) -> Cause {
         alert::CERTIFICATE_EXPIRED if says(&["NotValidYet", "not valid yet"]) => Cause::NotYetValid,
         alert::CERTIFICATE_EXPIRED => Cause::Expired,
         _ if says(&["NotValidForName", "not valid for name"]) => Cause::WrongName,
-        alert::BAD_CERTIFICATE
-        | alert::UNSUPPORTED_CERTIFICATE
-        | alert::CERTIFICATE_REVOKED
-        | alert::CERTIFICATE_UNKNOWN => Cause::BadServerCertificate,
+        // What rustls makes of a wrong use; nothing else.
+        alert::UNSUPPORTED_CERTIFICATE => Cause::WrongUse,
+        alert::BAD_CERTIFICATE | alert::CERTIFICATE_REVOKED | alert::CERTIFICATE_UNKNOWN => {
+            Cause::BadServerCertificate
+        }
         alert::PROTOCOL_VERSION => Cause::Version,
         alert::NO_APPLICATION_PROTOCOL => Cause::ApplicationProtocol,
         _ => Cause::Other,
@@ -133,9 +138,8 @@ fn there(alert: u8) -> Cause {
         alert::UNKNOWN_CA | alert::DECRYPT_ERROR => Cause::Rejected(Rejection::UnknownCa),
         alert::CERTIFICATE_EXPIRED => Cause::Rejected(Rejection::Expired),
         alert::CERTIFICATE_REVOKED => Cause::Rejected(Rejection::Revoked),
-        alert::BAD_CERTIFICATE | alert::UNSUPPORTED_CERTIFICATE | alert::CERTIFICATE_UNKNOWN => {
-            Cause::Rejected(Rejection::Unusable)
-        }
+        alert::UNSUPPORTED_CERTIFICATE => Cause::Rejected(Rejection::WrongUse),
+        alert::BAD_CERTIFICATE | alert::CERTIFICATE_UNKNOWN => Cause::Rejected(Rejection::Unusable),
         // rustls says "access denied" when it has no certificate for the name, others "unrecognized name" or nothing
         // better than "handshake failure".
         alert::ACCESS_DENIED | alert::UNRECOGNIZED_NAME | alert::HANDSHAKE_FAILURE => {
@@ -168,7 +172,9 @@ mod tests {
             (51, Cause::Rejected(Rejection::UnknownCa)),
             (45, Cause::Rejected(Rejection::Expired)),
             (44, Cause::Rejected(Rejection::Revoked)),
+            (43, Cause::Rejected(Rejection::WrongUse)),
             (42, Cause::Rejected(Rejection::Unusable)),
+            (46, Cause::Rejected(Rejection::Unusable)),
             (49, Cause::UnknownName),
             (112, Cause::UnknownName),
             (40, Cause::UnknownName),
@@ -177,6 +183,26 @@ mod tests {
             (80, Cause::Other),
         ] {
             assert_eq!(closed(alert), expected, "alert {alert}");
+        }
+    }
+
+    #[test]
+    fn our_verdicts_are_told_apart() {
+        for (alert, reason, expected) in [
+            (48, "", Cause::UnknownIssuer),
+            (51, "", Cause::UnknownIssuer),
+            (45, "certificate expired: ...", Cause::Expired),
+            (45, "certificate not valid yet: ...", Cause::NotYetValid),
+            (42, "certificate not valid for name \"a\"", Cause::WrongName),
+            (42, "BadEncoding", Cause::BadServerCertificate),
+            (43, "", Cause::WrongUse),
+            (44, "", Cause::BadServerCertificate),
+            (46, "", Cause::BadServerCertificate),
+            (120, "", Cause::ApplicationProtocol),
+            (70, "", Cause::Version),
+            (80, "", Cause::Other),
+        ] {
+            assert_eq!(here(alert, reason), expected, "alert {alert}");
         }
     }
 

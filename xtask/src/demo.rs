@@ -1,10 +1,11 @@
-//! The main job, shown on the stock runtime: start a process, see its log, list it, stop it.
+//! The main job, shown on the stock runtime, with mTLS: start a process, see its log, list it, stop it.
 
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use crate::cache::Cache;
 use crate::project::Project;
@@ -39,10 +40,13 @@ pub(crate) fn run(
         Some(path) => WorkDir::at(path)?,
         None => WorkDir::temporary(&project.target)?,
     };
-    ui::step("prepare a work dir: certificates and modules", || {
-        work.prepare(&machine.runtime, &module, &guests)
+    let port = runtime::free_port()?;
+    let what = "prepare a work dir: certificates, modules, and the server provisioned with mTLS";
+    let report = ui::step(what, || {
+        work.prepare_secure(&binary, &module, &guests, port, None)
     })?;
-    let result = on_a_runtime(&machine.runtime, &work, binary);
+    let line = RuntimeLine::of(&report)?;
+    let result = on_a_runtime(&machine.runtime, &work, binary, port, &line);
     if result.is_err() {
         work.keep();
         ui::say(&format!("the work dir was kept: {}", work.path().display()));
@@ -52,9 +56,35 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn on_a_runtime(host: &Path, work: &WorkDir, binary: std::path::PathBuf) -> Result<()> {
-    let port = runtime::free_port()?;
-    let mut runtime = Runtime::start(host, work, port, &runtime::module_spec(port, &[]))?;
+/// What `selium server install` says about running the runtime.
+struct RuntimeLine {
+    options: Vec<String>,
+    spec: String,
+}
+
+impl RuntimeLine {
+    fn of(report: &Value) -> Result<Self> {
+        let words = report.pointer("/command/argv").and_then(Value::as_array);
+        let words: Option<Vec<&str>> = words.and_then(|it| it.iter().map(Value::as_str).collect());
+        match words.as_deref() {
+            Some([_, options @ .., "--module", spec]) => Ok(Self {
+                options: options.iter().map(|word| (*word).to_owned()).collect(),
+                spec: (*spec).to_owned(),
+            }),
+            _ => bail!("`selium server install` names no command line to run"),
+        }
+    }
+}
+
+fn on_a_runtime(
+    host: &Path,
+    work: &WorkDir,
+    binary: std::path::PathBuf,
+    port: u16,
+    line: &RuntimeLine,
+) -> Result<()> {
+    let options: Vec<&str> = line.options.iter().map(String::as_str).collect();
+    let mut runtime = Runtime::start_with(host, work, port, &line.spec, &options)?;
     let selium = Selium {
         binary,
         certs: work.certs(),

@@ -96,8 +96,8 @@ impl WorkDir {
     pub fn install(&self, cli: &Path, port: u16, policy: Option<&Path>) -> Result<Value> {
         let mut command = self.selium(cli);
         command
-            .args(["--port", &port.to_string()])
-            .args(["server", "install", "--work-dir", ".", "-o", "json"]);
+            .args(["--port", &port.to_string(), "--log-format", "json"])
+            .args(["server", "install", "--work-dir", "."]);
         if let Some(policy) = policy {
             command.arg("--policy").arg(policy);
         }
@@ -108,7 +108,7 @@ impl WorkDir {
         if !output.status.success() {
             bail!("`selium server install` failed ({})", output.status);
         }
-        serde_json::from_slice(&output.stdout).context("`selium server install -o json` is no JSON")
+        serde_json::from_slice(&output.stdout).context("the report of `selium server install` is no JSON")
     }
 
     /// A command in the work dir, whatever the user's own settings are.

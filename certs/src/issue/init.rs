@@ -237,9 +237,11 @@ impl Layout {
         let trusted = self.clients_of(role);
         if !self.control_plane().is_dir() {
             outcome.notes.push(format!(
-                "the role {role} has a new CA: add {} to {} where the control plane is, and install it again",
+                "the role {role} has a new CA: add {} to {} where the control plane is; there `selium server install`{} and a \
+                 restart of the runtime put it in force",
                 authority::paths(self.authority(), role.as_str()).0.display(),
-                trusted.display()
+                trusted.display(),
+                with_policy(role)
             ));
             return Ok(ca);
         }
@@ -259,8 +261,10 @@ impl Layout {
             Existing::Renew,
         )?;
         outcome.notes.push(format!(
-            "the role {role} has a new CA, which {} names: install the control plane again so that it is trusted",
-            trusted.display()
+            "the role {role} has a new CA, which {} names: `selium server install`{} and a restart of the runtime put it in \
+             force",
+            trusted.display(),
+            with_policy(role)
         ));
         Ok(ca)
     }
@@ -338,6 +342,14 @@ pub(super) fn refuse_present(paths: &[PathBuf], existing: Existing) -> Result<()
     match found.is_empty() {
         true => Ok(()),
         false => Err(write::refused(found)),
+    }
+}
+
+/// What the installation of a control plane with that role needs besides.
+fn with_policy(role: &Role) -> &'static str {
+    match *role == Role::admin() {
+        true => "",
+        false => " with a policy that has the role (--policy)",
     }
 }
 

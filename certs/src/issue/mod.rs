@@ -48,6 +48,7 @@ mod init;
 mod list;
 mod name;
 mod renew;
+mod server;
 mod status;
 mod verify;
 mod write;
@@ -65,6 +66,7 @@ pub use init::{Init, Issue};
 pub use list::{Entry, MAX_ENTRIES};
 pub use name::{Host, MAX_HOSTS, MAX_NAME, MAX_ROLE, Name, NameError, Role};
 pub use renew::Renew;
+pub use server::{Certificates, ServerIdentity};
 pub use status::{Check, Contents, Item, Status, Verdict, inspect};
 pub use verify::Refusal;
 

@@ -261,8 +261,8 @@ impl Layout {
         outcome.certificates.push(issued.details);
         match pair.server {
             Some(Name::SERVER) => outcome.notes.push(
-                "the control plane has a new certificate: `selium server install` (not in this version yet) and a restart \
-                 of the runtime put it in force"
+                "the control plane has a new certificate: `selium server install` and a restart of the runtime put it in \
+                 force"
                     .to_owned(),
             ),
             Some(_) => outcome.notes.push(

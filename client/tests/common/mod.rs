@@ -48,26 +48,46 @@ impl Ca {
     }
 
     fn leaf(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+        self.issue(name, |_| ())
+    }
+
+    /// A certificate for this name that is changed before it is signed.
+    pub(crate) fn issue(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
         (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// Its own certificate and key.
+    pub(crate) fn pem(&self) -> (String, String) {
+        (self.issuer.pem(), self.issuer.key().serialize_pem())
     }
 
     /// A directory with a client certificate of this CA that trusts `servers`.
     pub(crate) fn client_directory(&self, servers: &Ca) -> TempDir {
-        let directory = tempfile::tempdir().unwrap();
         let (certificate, key) = self.leaf("client");
+        servers.directory(certificate.pem(), key.serialize_pem())
+    }
+
+    /// A directory that trusts this CA.
+    pub(crate) fn directory(&self, certificates: String, key: String) -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
         for (name, text) in [
-            ("ca.crt", servers.issuer.pem()),
-            ("client.crt", certificate.pem()),
-            ("client.key", key.serialize_pem()),
+            ("ca.crt", self.issuer.pem()),
+            ("client.crt", certificates),
+            ("client.key", key),
         ] {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
         directory
     }
 
-    fn roots(&self) -> Arc<RootCertStore> {
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         Arc::new(roots)
@@ -119,6 +139,10 @@ impl Server {
     ) -> Self {
         let mut tls = ca.server_tls(name, clients);
         tls.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        Self::of(tls, directory)
+    }
+
+    pub(crate) fn of(tls: ServerConfig, directory: TempDir) -> Self {
         let crypto = Arc::new(QuicServerConfig::try_from(tls).unwrap());
         let config = quinn::ServerConfig::with_crypto(crypto);
         let endpoint = Endpoint::server(config.clone(), ([127, 0, 0, 1], 0).into()).unwrap();
