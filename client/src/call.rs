@@ -1,11 +1,15 @@
 //! Requests: sent, held while they wait, given up when nobody waits any more.
 
-use std::{sync::Arc, task::Context, task::Poll, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
     CloseReason, ErrorCode, RemoteError, RequestId,
-    client::RequestError,
+    client::{RequestError, StreamKind},
     ops::{Request, op},
 };
 
@@ -32,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) opened: Opened,
     pub(crate) server: Server,
     pub(crate) request_timeout: Duration,
+    /// Publications that were begun: each has a number of its own in the session.
+    pub(crate) publications: AtomicU64,
 }
 
 /// A request or a stream that is given up when this is dropped, unless it is over.
@@ -44,9 +50,7 @@ pub(crate) struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.over {
-            self.link().with(|session, _| session.abandon(self.id));
-        }
+        self.abandon();
     }
 }
 
@@ -63,13 +67,35 @@ impl Held {
         polled
     }
 
+    /// Does something with the session.
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Session, RequestId) -> T) -> T {
+        self.link().with(|session, _| change(session, self.id))
+    }
+
+    /// Gives it up, unless it is over.
+    pub(crate) fn abandon(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.with(Session::abandon);
+        }
+    }
+
+    /// Nothing is left to be given up.
+    pub(crate) fn over(&mut self) {
+        self.over = true;
+    }
+
     /// The error of a stream whose connection ended.
     pub(crate) fn closed(&self) -> ClientError {
         self.inner.closed(false)
     }
 
-    pub(crate) fn id(&self) -> RequestId {
-        self.id
+    /// The error that the server ended the stream with.
+    pub(crate) fn remote(&self, error: RemoteError, operation: &'static str) -> ClientError {
+        ClientError::Remote {
+            error: Box::new(error),
+            operation,
+            request: self.id.get(),
+        }
     }
 }
 
@@ -90,15 +116,11 @@ impl Inner {
             over: false,
         };
         let outcome = answer.await.unwrap_or(Outcome::Closed);
-        held.over = !manner.stream || !matches!(outcome, Outcome::Answer(_));
+        held.over = manner.stream == StreamKind::None || !matches!(outcome, Outcome::Answer(_));
         let operation = op::name(R::OP);
         match outcome {
             Outcome::Answer(body) => Ok((body, held)),
-            Outcome::Error(error) => Err(ClientError::Remote {
-                error: Box::new(error),
-                operation,
-                request: id.get(),
-            }),
+            Outcome::Error(error) => Err(held.remote(error, operation)),
             Outcome::Expired => Err(ClientError::Expired {
                 operation,
                 changing: manner.changing,
@@ -106,6 +128,11 @@ impl Inner {
             }),
             Outcome::Closed => Err(self.closed(manner.changing)),
         }
+    }
+
+    /// The number of a new publication.
+    pub(crate) fn publication(&self) -> u64 {
+        self.publications.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Why the connection is over.

@@ -4,23 +4,28 @@ use std::{sync::Arc, time::Duration, time::Instant};
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
+    Weight,
+    client::StreamKind,
     fields::FieldError,
     limits::MAX_TARGET,
     ops::{
-        FollowRequest, FollowStarted, InfoRequest, InspectRequest, ListRequest, ProcessInfo,
-        ProcessList, ProcessRef, Request, ServerInfo, StartRequest, StopRequest, op,
+        ChannelInfo, ChannelList, CreateRequest, DeleteRequest, DrainRequest, FollowRequest,
+        FollowStarted, InfoRequest, InspectChannelRequest, InspectRequest, ListChannelsRequest,
+        ListRequest, ProcessInfo, ProcessList, ProcessRef, PublishRequest, PublishStarted, Request,
+        ServerInfo, ShareRequest, StartRequest, StopRequest, SubscribeStarted, op,
     },
 };
 
 use crate::{
-    ClientConfigBuilder, ClientError, LogOptions, LogStream, Process, Server,
+    Channel, ClientConfigBuilder, ClientError, LogOptions, LogStream, Process, PublishOptions,
+    Publisher, Server, SubscribeOptions, Subscriber,
     call::{Held, Inner},
     session::{MAX_PINGS, Manner, Outcome},
     start::check,
 };
 
-/// The most processes that one call lists. A server that lists more does not mean it well.
-const MAX_PROCESSES: usize = 100_000;
+/// The most processes, or channels, that one call lists. A server that lists more does not mean it well.
+const MAX_LISTED: usize = 100_000;
 
 /// One connection to a server. Cheap to clone; clones share it.
 ///
@@ -127,17 +132,33 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future gives the request up.
     pub async fn processes(&self, all: bool) -> Result<Vec<ProcessInfo>, ClientError> {
-        let started = Instant::now();
-        let mut processes = Vec::new();
-        let mut request = ListRequest::with(|made| {
+        let request = ListRequest::with(|made| {
             made.all = all;
         });
+        self.list(
+            request,
+            |request| &mut request.cursor,
+            |body| ProcessList::decode(body).map(|list| (list.processes, list.next)),
+        )
+        .await
+    }
+
+    /// Asks for a list, answer by answer. The request timeout covers the whole.
+    async fn list<R: Request, T>(
+        &self,
+        mut request: R,
+        cursor: impl Fn(&mut R) -> &mut u64,
+        decode: impl Fn(&[u8]) -> Result<(Vec<T>, Option<u64>), FieldError>,
+    ) -> Result<Vec<T>, ClientError> {
+        let started = Instant::now();
+        let mut listed = Vec::new();
         loop {
-            let timeout = self.inner.request_timeout.saturating_sub(started.elapsed());
+            let after = self.inner.request_timeout;
             let manner = Manner {
                 changing: false,
-                stream: false,
-                timeout,
+                stream: StreamKind::None,
+                weight: None,
+                timeout: after.saturating_sub(started.elapsed()),
             };
             let answer = self.inner.call(&request, manner).await;
             let (body, _) = answer.map_err(|error| match error {
@@ -146,27 +167,22 @@ impl Client {
                     operation,
                     changing,
                     ..
-                } => {
-                    let after = self.inner.request_timeout;
-                    ClientError::Expired {
-                        operation,
-                        changing,
-                        after,
-                    }
-                }
+                } => ClientError::Expired {
+                    operation,
+                    changing,
+                    after,
+                },
                 error => error,
             })?;
-            let list = read(op::PROCESS_LIST, &body, ProcessList::decode)?;
-            processes.extend(list.processes);
-            match list.next {
-                None => return Ok(processes),
-                Some(next) if next > request.cursor && processes.len() < MAX_PROCESSES => {
-                    request.cursor = next;
-                }
+            let (more, next) = read(R::OP, &body, &decode)?;
+            listed.extend(more);
+            let cursor = cursor(&mut request);
+            match next {
+                None => return Ok(listed),
+                Some(next) if next > *cursor && listed.len() < MAX_LISTED => *cursor = next,
                 Some(_) => {
-                    let operation = op::name(op::PROCESS_LIST);
                     return Err(ClientError::Protocol {
-                        operation,
+                        operation: op::name(R::OP),
                         source: None,
                     });
                 }
@@ -218,6 +234,126 @@ impl Client {
         Ok(Process::of(self, process))
     }
 
+    /// The channels that the server knows, in the order of their creation.
+    ///
+    /// A long list comes in several answers: channels that are created or deleted in between may or may not be in it.
+    ///
+    /// # Errors
+    /// As all requests. The request timeout covers the whole list.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the request up.
+    pub async fn channels(&self) -> Result<Vec<ChannelInfo>, ClientError> {
+        self.list(
+            ListChannelsRequest::default(),
+            |request| &mut request.cursor,
+            |body| ChannelList::decode(body).map(|list| (list.channels, list.next)),
+        )
+        .await
+    }
+
+    /// What the server knows of a channel. `target` is its id (16 hexadecimal digits), a part of the id from its
+    /// beginning that no other channel shares, or its name; at most 128 bytes.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such channel, or more than one.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the request up.
+    pub async fn inspect_channel(&self, target: &str) -> Result<ChannelInfo, ClientError> {
+        let target = check_target(target)?;
+        let request = InspectChannelRequest::with(|request| request.target = target);
+        self.channel(&request, false).await
+    }
+
+    /// Deletes the channel that `target` means (as in [`Client::inspect_channel`]), for everybody, and answers what it
+    /// was: its subscriptions end, and its publications fail.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such channel or the server refuses. After [`ClientError::Expired`], and
+    /// after a [`ClientError::Closed`] that says so, it may have been deleted.
+    ///
+    /// # Cancel safety
+    /// Dropping the future asks the server to give the deletion up; once that has reached the runtime, it happens.
+    pub async fn delete_channel(&self, target: &str) -> Result<ChannelInfo, ClientError> {
+        let target = check_target(target)?;
+        let request = DeleteRequest::with(|request| request.target = target);
+        self.channel(&request, true).await
+    }
+
+    /// Lets the channel that `target` means (as in [`Client::inspect_channel`]) take no new messages: its publications
+    /// fail, and its subscriptions end when everything was read. Draining twice is no error.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such channel or the server refuses. After [`ClientError::Expired`], and
+    /// after a [`ClientError::Closed`] that says so, it may drain.
+    ///
+    /// # Cancel safety
+    /// Dropping the future asks the server to give that up; once it has reached the runtime, it happens.
+    pub async fn drain_channel(&self, target: &str) -> Result<ChannelInfo, ClientError> {
+        let target = check_target(target)?;
+        let request = DrainRequest::with(|request| request.target = target);
+        self.channel(&request, true).await
+    }
+
+    /// Makes the channel that `target` means (as in [`Client::inspect_channel`]) one that processes can be given. A
+    /// start that names it as an argument does so by itself.
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such channel or the server refuses. After [`ClientError::Expired`], and
+    /// after a [`ClientError::Closed`] that says so, it may be shared.
+    ///
+    /// # Cancel safety
+    /// Dropping the future asks the server to give that up; once it has reached the runtime, it happens.
+    pub async fn share_channel(&self, target: &str) -> Result<ChannelInfo, ClientError> {
+        let target = check_target(target)?;
+        let request = ShareRequest::with(|request| request.target = target);
+        self.channel(&request, true).await
+    }
+
+    /// Publishes to the channel that `target` means (as in [`Client::inspect_channel`]).
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such channel, it takes no messages, or there is no room for another
+    /// stream.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the publication up. Nothing was published.
+    pub async fn publish(
+        &self,
+        target: &str,
+        options: PublishOptions,
+    ) -> Result<Publisher, ClientError> {
+        let target = check_target(target)?;
+        let request = PublishRequest::with(|request| {
+            request.target = target;
+            request.publication = self.inner.publication();
+        });
+        let weight = options.stream_weight();
+        let (body, held) = self.open(&request, StreamKind::ToServer, weight).await?;
+        let started = read(op::PUBLISH, &body, PublishStarted::decode)?;
+        Publisher::new(held, started, options.publication(), options)
+    }
+
+    /// Subscribes to the channel that `target` means (as in [`Client::inspect_channel`]).
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such channel, it drops and is to be subscribed without loss, or there is
+    /// no room for another stream; [`ClientError::InvalidArgument`] for a longest message of 0 bytes.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the subscription up. What was on its way is lost to it, and to nobody else.
+    pub async fn subscribe(
+        &self,
+        target: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscriber, ClientError> {
+        let (request, weight) = options.request(check_target(target)?)?;
+        let (body, held) = self.open(&request, StreamKind::ToClient, weight).await?;
+        let started = read(op::SUBSCRIBE, &body, SubscribeStarted::decode)?;
+        Ok(Subscriber::new(held, started, options))
+    }
+
     /// Closes the connection for all clones: says goodbye, and waits (for about 1 s at most) until the server has it.
     /// Requests that are waiting fail with [`ClientError::Closed`].
     ///
@@ -235,38 +371,58 @@ impl Client {
         Ok(Process::of(self, process))
     }
 
+    pub(crate) async fn create_channel(
+        &self,
+        request: &CreateRequest,
+    ) -> Result<Channel, ClientError> {
+        let info = self.channel(request, true).await?;
+        Ok(Channel::of(self, info))
+    }
+
+    /// Asks for something that is answered with a channel.
+    async fn channel<R: Request>(
+        &self,
+        request: &R,
+        changing: bool,
+    ) -> Result<ChannelInfo, ClientError> {
+        let body = self.ask(request, changing).await?;
+        read(R::OP, &body, ChannelInfo::decode)
+    }
+
     pub(crate) async fn logs(
         &self,
         target: &str,
         options: LogOptions,
     ) -> Result<LogStream, ClientError> {
         let request: FollowRequest = options.request(check_target(target)?);
-        let (body, held) = self.call(&request, false, true).await?;
+        let (body, held) = self.open(&request, StreamKind::ToClient, None).await?;
         let started = read(op::LOG_FOLLOW, &body, FollowStarted::decode)?;
-        Ok(LogStream::new(held, &started))
+        Ok(LogStream::new(held, &started, options))
     }
 
     async fn ask<R: Request>(&self, request: &R, changing: bool) -> Result<Bytes, ClientError> {
-        let (body, _) = self.call(request, changing, false).await?;
+        let manner = Manner {
+            changing,
+            stream: StreamKind::None,
+            weight: None,
+            timeout: self.inner.request_timeout,
+        };
+        let (body, _) = self.inner.call(request, manner).await?;
         Ok(body)
     }
 
-    async fn call<R: Request>(
+    async fn open<R: Request>(
         &self,
         request: &R,
-        changing: bool,
-        stream: bool,
+        stream: StreamKind,
+        weight: Option<Weight>,
     ) -> Result<(Bytes, Held), ClientError> {
-        let timeout = self.inner.request_timeout;
-        self.inner
-            .call(
-                request,
-                Manner {
-                    changing,
-                    stream,
-                    timeout,
-                },
-            )
-            .await
+        let manner = Manner {
+            changing: false,
+            stream,
+            weight,
+            timeout: self.inner.request_timeout,
+        };
+        self.inner.call(request, manner).await
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
     time::{Duration, Instant},
 };
 
@@ -159,6 +160,7 @@ impl ClientConfigBuilder {
             opened,
             server,
             request_timeout: self.request_timeout,
+            publications: AtomicU64::new(1),
         }))
     }
 

@@ -7,6 +7,7 @@ use selium_remote_client_protocol::{ErrorCode, RemoteError, fields::FieldError};
 use thiserror::Error;
 
 use crate::{
+    PublicationFailure,
     failure::{Closed, ConnectFailure, OUTCOME_UNKNOWN, Seconds},
     link::Cause,
 };
@@ -22,6 +23,18 @@ pub struct InvalidArgument {
     pub problem: String,
     /// The limit that was passed, where there is one: bytes of texts and buffers, numbers of arguments.
     pub limit: Option<usize>,
+}
+
+/// Where the limit of a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MessageLimit {
+    /// The channel holds no more.
+    Capacity,
+    /// The server takes no longer messages.
+    Connection,
+    /// The subscription was made so ([`SubscribeOptions::max_message`](crate::SubscribeOptions::max_message)).
+    Subscription,
 }
 
 /// What went wrong, for programs.
@@ -189,6 +202,42 @@ pub enum ClientError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Too many bytes of published messages wait for their acknowledgements
+    /// ([`PublishOptions::backlog`](crate::PublishOptions::backlog)); the message was not taken.
+    #[error(
+        "messages of {limit} bytes may wait for their acknowledgements, and this one would pass that: wait for some of \
+         them"
+    )]
+    BacklogFull {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A message to be published has no bytes: a channel has no empty messages. It was not sent.
+    #[error("a message without bytes cannot be published")]
+    EmptyMessage,
+    /// A message is too long. One to be published was not sent; one that was subscribed to ends the subscription.
+    #[error(
+        "a message of {length} bytes is too long: {} {limit}",
+        match by {
+            MessageLimit::Capacity => "the channel holds",
+            MessageLimit::Connection => "the longest that the server takes has",
+            MessageLimit::Subscription => "the longest that this subscription accepts has",
+        }
+    )]
+    MessageTooLarge {
+        /// Its bytes.
+        length: usize,
+        /// The most bytes.
+        limit: usize,
+        /// Where the limit comes from.
+        by: MessageLimit,
+    },
+    /// A publication ended. It says which messages have an unknown outcome.
+    #[error(transparent)]
+    Publication(Box<PublicationFailure>),
+    /// The publisher was closed: nothing more can be sent with it.
+    #[error("the publisher was closed: publish with another one")]
+    PublisherClosed,
     /// The connection has no ids left for requests; nothing was sent.
     #[error("this connection has made as many requests as one can: connect again")]
     IdsExhausted,
@@ -214,13 +263,19 @@ impl ClientError {
             ClientError::Timeout { .. } => ErrorKind::Unreachable,
             ClientError::Legacy { .. } | ClientError::NotSelium { .. } => ErrorKind::Incompatible,
             ClientError::Refused { .. } => ErrorKind::Refused,
-            ClientError::Closed(_) | ClientError::Draining => ErrorKind::Closed,
+            ClientError::Closed(_) | ClientError::Draining | ClientError::PublisherClosed => {
+                ErrorKind::Closed
+            }
+            ClientError::Publication(failure) => failure.cause.kind(),
             ClientError::Remote { .. } => ErrorKind::Remote,
-            ClientError::InvalidArgument(_) => ErrorKind::InvalidArgument,
+            ClientError::InvalidArgument(_)
+            | ClientError::EmptyMessage
+            | ClientError::MessageTooLarge { .. } => ErrorKind::InvalidArgument,
             ClientError::Expired { .. } => ErrorKind::Expired,
             ClientError::Protocol { .. } => ErrorKind::Protocol,
             ClientError::Exhausted { .. }
             | ClientError::Busy { .. }
+            | ClientError::BacklogFull { .. }
             | ClientError::IdsExhausted => ErrorKind::Exhausted,
         }
     }
@@ -232,6 +287,7 @@ impl ClientError {
             ClientError::Remote { error, .. } | ClientError::Refused { error, .. } => {
                 Some(error.code)
             }
+            ClientError::Publication(failure) => failure.cause.code(),
             _ => None,
         }
     }
@@ -269,6 +325,7 @@ impl ClientError {
             | ClientError::Draining
             | ClientError::Exhausted { .. }
             | ClientError::Busy { .. }
+            | ClientError::BacklogFull { .. }
             | ClientError::IdsExhausted => true,
             ClientError::Connect(failure) => matches!(
                 failure.cause,
@@ -276,6 +333,9 @@ impl ClientError {
             ),
             ClientError::Closed(closed) => !closed.changing,
             ClientError::Expired { changing, .. } => !changing,
+            ClientError::Publication(failure) => {
+                failure.unknown.is_empty() && failure.cause.is_retryable()
+            }
             _ => matches!(
                 self.code(),
                 Some(ErrorCode::Unavailable | ErrorCode::ResourceExhausted)

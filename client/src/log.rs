@@ -10,12 +10,15 @@ use std::{
 use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 use selium_remote_client_protocol::{
-    ErrorCode, RemoteError,
     log_record::{LogRecord, LogRecordError},
     ops::{FollowRequest, FollowStarted, LogState, op},
 };
 
-use crate::{ClientError, ProcessId, call::Held, session::Arrival};
+use crate::{
+    ClientError, ProcessId,
+    call::Held,
+    incoming::{Incoming, Item, beginning},
+};
 
 /// Which part of a log is wanted. The default: all records that the server retains, then new ones as they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,35 +107,33 @@ pub enum LogItem {
 /// What arrives is held until it is read, 64 KiB at most (one record may be larger); the server waits meanwhile and
 /// drops the oldest records when it has to, which a [`LogItem::Gap`] tells. Dropping the stream ends it on the server.
 pub struct LogStream {
-    held: Held,
+    incoming: Incoming,
     process: ProcessId,
     first: u64,
     next: u64,
     state: LogState,
-    position: u64,
-    end: Option<Option<String>>,
 }
 
 impl fmt::Debug for LogStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogStream")
             .field("process", &self.process)
-            .field("position", &self.position)
-            .field("end", &self.end)
+            .field("position", &self.position())
+            .field("end_reason", &self.end_reason())
             .finish_non_exhaustive()
     }
 }
 
 impl LogStream {
-    pub(crate) fn new(held: Held, started: &FollowStarted) -> Self {
+    pub(crate) fn new(held: Held, started: &FollowStarted, options: LogOptions) -> Self {
+        let retained = (started.first, started.next);
+        let position = beginning(retained, options.since, options.tail, started.first);
         Self {
-            held,
+            incoming: Incoming::new(held, op::LOG_FOLLOW, position),
             process: ProcessId(started.process.id),
             first: started.first,
             next: started.next,
             state: started.log,
-            position: started.first,
-            end: None,
         }
     }
 
@@ -163,13 +164,13 @@ impl LogStream {
     /// The sequence number behind what was read: what to give to [`LogOptions::since`] to go on here.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.position
+        self.incoming.position()
     }
 
     /// Why the stream ended, once it has, if the server told; for example "the process was stopped".
     #[must_use]
     pub fn end_reason(&self) -> Option<&str> {
-        self.end.as_ref()?.as_deref()
+        self.incoming.end_reason()
     }
 
     /// The next item, for programs without a stream library.
@@ -184,52 +185,26 @@ impl LogStream {
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<LogItem, ClientError>>> {
-        if self.end.is_some() {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(arrival) = self.held.poll_arrival(cx) else {
-            return Poll::Pending;
-        };
-        Poll::Ready(match arrival {
-            Arrival::Message { seq, payload } => {
-                self.position = seq.saturating_add(1);
+        let polled = self.incoming.poll_item(cx);
+        polled.map(|item| item.map(|item| item.map(LogItem::from)))
+    }
+}
+
+impl From<Item> for LogItem {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::Message { sequence, payload } => {
                 let bytes = payload.into_bytes();
-                Some(Ok(match LogRecord::decode(&bytes) {
-                    Ok(record) => LogItem::Record {
-                        sequence: seq,
-                        record,
-                    },
+                match LogRecord::decode(&bytes) {
+                    Ok(record) => LogItem::Record { sequence, record },
                     Err(error) => LogItem::Unreadable {
-                        sequence: seq,
+                        sequence,
                         error,
                         bytes,
                     },
-                }))
+                }
             }
-            Arrival::Gap { next, count } => {
-                self.position = next;
-                Some(Ok(LogItem::Gap { next, count }))
-            }
-            Arrival::End(error) => self.ended(error).map(Err),
-            Arrival::Closed => {
-                self.end = Some(None);
-                Some(Err(self.held.closed()))
-            }
-        })
-    }
-
-    /// "Cancelled" and "unavailable" are how a server says that there is nothing more to come; other codes are faults.
-    fn ended(&mut self, error: Option<RemoteError>) -> Option<ClientError> {
-        let message = error.as_ref().map(|error| error.message.clone());
-        self.end = Some(message.filter(|message| !message.is_empty()));
-        let error = error?;
-        match error.code {
-            ErrorCode::Cancelled | ErrorCode::Unavailable => None,
-            _ => Some(ClientError::Remote {
-                error: Box::new(error),
-                operation: op::name(op::LOG_FOLLOW),
-                request: self.held.id().get(),
-            }),
+            Item::Gap { next, count } => LogItem::Gap { next, count },
         }
     }
 }
@@ -244,6 +219,6 @@ impl Stream for LogStream {
 
 impl FusedStream for LogStream {
     fn is_terminated(&self) -> bool {
-        self.end.is_some()
+        self.incoming.is_over()
     }
 }

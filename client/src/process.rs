@@ -4,32 +4,11 @@ use std::fmt;
 
 use selium_remote_client_protocol::{GuestResourceId, ops::ProcessRef};
 
-use crate::{Client, ClientError, LogOptions, LogStream, ProcessBuilder, ProcessInfo};
+use crate::{Client, ClientError, LogOptions, LogStream, ProcessBuilder, ProcessInfo, id::id};
 
-/// The id of a process: unique within one run of the server, and of no meaning to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProcessId(pub u64);
-
-impl ProcessId {
-    /// The first eight of its digits: enough for people, and understood wherever a process is named, as long as no
-    /// other process begins with them.
-    #[must_use]
-    pub fn short(self) -> String {
-        format!("{:08x}", self.0 >> 32)
-    }
-}
-
-impl fmt::Display for ProcessId {
-    /// 16 lower-case hexadecimal digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:016x}", self.0))
-    }
-}
-
-impl From<u64> for ProcessId {
-    fn from(id: u64) -> Self {
-        Self(id)
-    }
+id! {
+    /// The id of a process: unique within one run of the server, and of no meaning to another.
+    ProcessId, "process id"
 }
 
 /// A process on the server. Dropping it does nothing to the process.
@@ -155,5 +134,16 @@ mod tests {
         assert_eq!(id.to_string(), "00123456789abcde");
         assert_eq!(id.short(), "00123456");
         assert!(id.to_string().starts_with(&id.short()));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in [
+            "",
+            "00123456",
+            "+0123456789abcde",
+            "00123456789abcdeg",
+            "é0123456789abcd",
+        ] {
+            let error = wrong.parse::<ProcessId>().unwrap_err();
+            assert_eq!(error.field, "process id", "{wrong}");
+        }
     }
 }

@@ -4,11 +4,13 @@
 //!   call -------> pending --- answer, expiry, close ---> (gone)
 //!                    |  \____ its future is dropped ____/^
 //!                    v answer that opens a stream        |
-//!                 inflow --- end was read, dropped ------'
+//!       inflow, outflow --- end was read, dropped -------'
 //! ```
 //!
 //! An entry goes on every way out, so that nothing piles up. What an inflow holds is bounded by the stream's credit,
-//! which returns when a message is taken out.
+//! which returns when a message is taken out; what an outflow holds, by its publication's limit.
+
+mod outflow;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use futures_channel::oneshot;
 use selium_remote_client_protocol::{
-    CloseReason, Payload, RemoteError, RequestId, Time, Transmit,
+    CloseReason, Payload, RemoteError, RequestId, Time, Transmit, Weight,
     client::{
         ClientConfig, ClientConnection, ClientEvent, RequestError, RequestOptions, StreamKind,
     },
@@ -27,6 +29,8 @@ use selium_remote_client_protocol::{
     ops::{Common, Request},
 };
 
+use self::outflow::Outflow;
+pub(crate) use self::outflow::{Over, Refusal, Standing, acknowledged, unacknowledged};
 use crate::link::Machine;
 
 /// The most callers that wait for one ping's answer.
@@ -68,8 +72,10 @@ pub(crate) enum Outcome<T> {
 pub(crate) struct Manner {
     /// Whether it changes something, so that it carries a token.
     pub(crate) changing: bool,
-    /// Whether it opens a stream from the server.
-    pub(crate) stream: bool,
+    /// The stream that it opens.
+    pub(crate) stream: StreamKind,
+    /// How much of the connection that stream gets.
+    pub(crate) weight: Option<Weight>,
     /// How long it may take.
     pub(crate) timeout: Duration,
 }
@@ -94,7 +100,8 @@ pub(crate) enum Unsent {
 
 #[derive(Debug)]
 struct Pending {
-    stream: bool,
+    stream: StreamKind,
+    weight: Option<Weight>,
     bytes: usize,
     waiter: oneshot::Sender<Outcome<Bytes>>,
 }
@@ -129,8 +136,11 @@ pub(crate) struct Session {
     /// Bytes of the requests in `pending`.
     waiting_bytes: usize,
     inflows: BTreeMap<RequestId, Inflow>,
+    outflows: BTreeMap<RequestId, Outflow>,
     pings: Vec<Ping>,
     sequence: u64,
+    /// Bytes of the longest message that the server takes.
+    longest: usize,
     reason: Option<CloseReason>,
 }
 
@@ -144,8 +154,10 @@ impl Session {
             pending: BTreeMap::new(),
             waiting_bytes: 0,
             inflows: BTreeMap::new(),
+            outflows: BTreeMap::new(),
             pings: Vec::new(),
             sequence: 0,
+            longest: 0,
             reason: None,
         };
         (session, greeting)
@@ -172,13 +184,10 @@ impl Session {
             made.token = token;
             made.retry = false;
             made.deadline_ms = Some(deadline_ms.min(MAX_DEADLINE_MS));
-            made.weight = None;
+            made.weight = manner.weight;
         });
-        let options = RequestOptions::new(match manner.stream {
-            true => StreamKind::ToClient,
-            false => StreamKind::None,
-        })
-        .deadline(Some(now.saturating_add(manner.timeout)));
+        let deadline = now.saturating_add(manner.timeout);
+        let options = RequestOptions::new(manner.stream).deadline(Some(deadline));
         let body = request.encode(&common);
         let bytes = body.len();
         if self.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
@@ -189,12 +198,12 @@ impl Session {
             .request(R::OP, body, options)
             .map_err(Unsent::Core)?;
         let (waiter, answer) = oneshot::channel();
-        let stream = manner.stream;
         self.waiting_bytes += bytes;
         self.pending.insert(
             id,
             Pending {
-                stream,
+                stream: manner.stream,
+                weight: manner.weight,
                 bytes,
                 waiter,
             },
@@ -206,8 +215,9 @@ impl Session {
     /// Gives a request or a stream up, whatever became of it.
     pub(crate) fn abandon(&mut self, id: RequestId) {
         let waited = self.take_pending(id).is_some();
-        let flowed = self.inflows.remove(&id).is_some();
-        if (waited || flowed) && !self.core.is_closed() {
+        let came = self.inflows.remove(&id).is_some();
+        let went = self.outflows.remove(&id).is_some();
+        if (waited || came || went) && !self.core.is_closed() {
             self.core.abandon(id);
         }
         self.settle();
@@ -269,6 +279,7 @@ impl Session {
     fn event(&mut self, event: ClientEvent) {
         match event {
             ClientEvent::Connected(hello) => {
+                self.longest = hello.limits.max_message.min(hello.limits.reassembly);
                 if let Some((_, waiter)) = self.greeting.take() {
                     let _ = waiter.send(Greeting::Hello(Box::new(hello)));
                 }
@@ -296,18 +307,30 @@ impl Session {
                 self.arrive(id, Arrival::Gap { next, count }, cost);
             }
             ClientEvent::Ended { id, error } => {
-                if let Some(inflow) = self.inflows.get_mut(&id) {
+                if let Some(outflow) = self.outflows.get_mut(&id) {
+                    outflow.over(Over::Ended(error));
+                } else if let Some(inflow) = self.inflows.get_mut(&id) {
                     inflow.end = Some(Arrival::End(error));
                     inflow.wake();
                 }
             }
+            ClientEvent::Acknowledged {
+                id,
+                seq,
+                may_be_dropped,
+            } => {
+                if let Some(outflow) = self.outflows.get_mut(&id) {
+                    outflow.acknowledged(seq, may_be_dropped);
+                }
+            }
+            ClientEvent::Room { id } => self.pump(id),
             ClientEvent::Pong { round_trip } => {
                 for ping in self.pings.drain(..) {
                     let _ = ping.waiter.send(Outcome::Answer(round_trip));
                 }
             }
             ClientEvent::Closed(reason) => self.closed(reason),
-            // Nothing is published here, and the next request hears of the draining.
+            // The next request hears of the draining.
             _ => {}
         }
     }
@@ -319,20 +342,22 @@ impl Session {
     }
 
     fn response(&mut self, id: RequestId, result: Result<Bytes, RemoteError>) {
-        let Some(Pending { stream, waiter, .. }) = self.take_pending(id) else {
+        let Some(pending) = self.take_pending(id) else {
             return;
         };
         let outcome = match result {
             Ok(body) => {
-                if stream {
-                    self.inflows.insert(id, Inflow::default());
+                match pending.stream {
+                    StreamKind::None => {}
+                    StreamKind::ToClient => drop(self.inflows.insert(id, Inflow::default())),
+                    StreamKind::ToServer => self.outflow_opened(id, pending.weight),
                 }
                 Outcome::Answer(body)
             }
             Err(error) => Outcome::Error(error),
         };
         // Nobody waits any more? Then the waiter's drop abandons the stream in a moment.
-        let _ = waiter.send(outcome);
+        let _ = pending.waiter.send(outcome);
     }
 
     fn arrive(&mut self, id: RequestId, arrival: Arrival, cost: usize) {
@@ -361,6 +386,9 @@ impl Session {
         for inflow in self.inflows.values_mut() {
             inflow.end.get_or_insert(Arrival::Closed);
             inflow.wake();
+        }
+        for outflow in self.outflows.values_mut() {
+            outflow.over(Over::Closed);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What a start asks for, and the checks that need no server.
 
 use selium_remote_client_protocol::{
-    AbiScalarValue, AbiSignature, Capability, EntrypointArg, GuestResourceId,
+    AbiParam, AbiScalarType, AbiScalarValue, AbiSignature, Capability, EntrypointArg,
+    GuestResourceId,
     abi::{ArgumentError, check_arguments},
     limits::{
         MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_ENTRYPOINT, MAX_LOG_URI, MAX_MODULE, MAX_NAME,
@@ -9,7 +10,7 @@ use selium_remote_client_protocol::{
     ops::StartRequest,
 };
 
-use crate::InvalidArgument;
+use crate::{Channel, InvalidArgument};
 
 /// A process to be started.
 ///
@@ -19,6 +20,8 @@ use crate::InvalidArgument;
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessBuilder {
     request: StartRequest,
+    /// Which arguments are channels, and of what kind their parameters have to be.
+    channels: Vec<(usize, AbiScalarType)>,
 }
 
 impl ProcessBuilder {
@@ -30,7 +33,10 @@ impl ProcessBuilder {
             made.module = module_id.into();
             made.entrypoint = entrypoint.into();
         });
-        Self { request }
+        Self {
+            request,
+            channels: Vec::new(),
+        }
     }
 
     /// Gives it a capability.
@@ -88,6 +94,40 @@ impl ProcessBuilder {
         self.arg(EntrypointArg::Resource(handle.into()))
     }
 
+    /// Adds a channel as an argument: the process gets a number (u64) that it can attach to, as often as it likes, if it
+    /// may read or write channels. The server shares the channel for that ([`Channel::share`]).
+    ///
+    /// The parameter is added to the signature, unless that has one at this place already.
+    ///
+    /// ```
+    /// use selium_remote_client::{Capability, Channel, ProcessBuilder};
+    ///
+    /// fn worker(jobs: &Channel, results: &Channel) -> ProcessBuilder {
+    ///     ProcessBuilder::new("worker.wasm", "start")
+    ///         .capability(Capability::ChannelReader)
+    ///         .capability(Capability::ChannelWriter)
+    ///         .arg_channel(jobs)
+    ///         .arg_channel(results)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn arg_channel(self, channel: &Channel) -> Self {
+        self.channel_of_kind(channel, AbiScalarType::U64)
+    }
+
+    /// Adds a channel as an argument: the process is given the channel itself, as a handle (i32) in its own table.
+    ///
+    /// The parameter is added to the signature, unless that has one at this place already.
+    #[must_use]
+    pub fn arg_channel_handle(self, channel: &Channel) -> Self {
+        self.channel_of_kind(channel, AbiScalarType::I32)
+    }
+
+    fn channel_of_kind(mut self, channel: &Channel, kind: AbiScalarType) -> Self {
+        self.channels.push((self.request.args.len(), kind));
+        self.arg_resource(channel.handle())
+    }
+
     /// Whether the process has the capabilities that it needs for a log.
     #[must_use]
     pub fn can_log(&self) -> bool {
@@ -103,7 +143,8 @@ impl ProcessBuilder {
 
     /// The request, if it is one that a server may accept.
     pub(crate) fn build(self) -> Result<StartRequest, InvalidArgument> {
-        let request = self.request;
+        let mut request = self.request;
+        request.signature = with_channels(request.signature, &self.channels)?;
         check("module id", &request.module, MAX_MODULE)?;
         check("entrypoint", &request.entrypoint, MAX_ENTRYPOINT)?;
         if let Some(name) = &request.name {
@@ -129,6 +170,34 @@ impl ProcessBuilder {
             }
         }
     }
+}
+
+/// The signature with the parameters of channel arguments. Resources go with two kinds of parameters, which mean
+/// different things: the one that was meant has to be there.
+fn with_channels(
+    signature: AbiSignature,
+    channels: &[(usize, AbiScalarType)],
+) -> Result<AbiSignature, InvalidArgument> {
+    let mut params = signature.params().to_vec();
+    for (at, kind) in channels {
+        let meant = AbiParam::Scalar(*kind);
+        match params.get(*at) {
+            None if params.len() == *at => params.push(meant),
+            Some(param) if *param != meant => {
+                return Err(InvalidArgument {
+                    field: "arguments",
+                    problem: format!(
+                        "argument {} is a channel of type {meant}, the signature says {param}",
+                        at + 1
+                    ),
+                    limit: None,
+                });
+            }
+            // Or arguments before it have no parameter, which is told later.
+            _ => {}
+        }
+    }
+    Ok(AbiSignature::new(params, signature.results().to_vec()))
 }
 
 /// Checks that a text is there and within its limit.

@@ -12,7 +12,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use common::{Ca, Server, soon};
+use common::{
+    Ca, Server,
+    runtime::{apply, runtime_test, spawn, threads_test},
+    soon,
+};
 use quinn::ConnectionError;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::{
@@ -166,7 +170,7 @@ async fn refuses(
     is_final(&error, Cause::Rejected(rejection), &words);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn the_right_certificate_is_accepted() {
     let plan = Plan::new();
     for change in [
@@ -179,7 +183,7 @@ async fn the_right_certificate_is_accepted() {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn no_certificate_is_named() {
     // This client always has one, and shows none when the server takes no key of its kind.
     let plan = Plan::new();
@@ -210,7 +214,7 @@ async fn no_certificate_is_named() {
     );
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn another_ca_is_named() {
     let plan = Plan::new();
     let advice = ["check the port", "`selium server install`"];
@@ -228,7 +232,7 @@ async fn another_ca_is_named() {
     refuses(&plan, of_again, (51, Rejection::UnknownCa), &words).await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn an_expired_certificate_is_named_with_its_end() {
     let plan = Plan::new();
     let now = now();
@@ -257,7 +261,7 @@ async fn an_expired_certificate_is_named_with_its_end() {
     refuses(&plan, worse, (45, Rejection::Expired), &words).await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_certificate_of_the_future_is_named_with_its_begin() {
     let plan = Plan::new();
     let begin = now() + 5 * 3_600 + 60;
@@ -279,7 +283,7 @@ impl TimeProvider for Fixed {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_server_with_another_clock_is_named() {
     let plan = Plan::new();
     for clock in [now() + 10 * DAY, now() - 10 * DAY] {
@@ -300,7 +304,7 @@ async fn a_server_with_another_clock_is_named() {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_certificate_for_another_use_is_named() {
     let plan = Plan::new();
     let advice = "`selium cert issue NAME` where the CAs are makes a client's";
@@ -324,7 +328,7 @@ async fn a_certificate_for_another_use_is_named() {
     refuses(&plan, authority, (46, Rejection::Unusable), &words).await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_malformed_chain_is_named() {
     // The first certificate is read here, before anything is sent. What follows it is not.
     let plan = Plan::new();
@@ -337,7 +341,7 @@ async fn a_malformed_chain_is_named() {
 }
 
 /// The client always hears why, however its reads, its writes and the server's alert come to pass.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[apply(threads_test!)]
 async fn a_refusal_never_looks_like_a_lost_connection() {
     let plan = Plan::new();
     let server = plan.demanding(plan.directory(&Ca::new("other"), only_for(CLIENTS)));
@@ -347,7 +351,7 @@ async fn a_refusal_never_looks_like_a_lost_connection() {
         let all = (0..8).map(|_| server.config().connect());
         let accepting = async {
             while let Some(incoming) = server.endpoint.accept().await {
-                tokio::spawn(incoming.into_future());
+                spawn(incoming.into_future());
             }
         };
         let results = soon(async {
@@ -379,7 +383,7 @@ async fn distrusts(server: Server, code: u64, cause: Cause, words: &[&str]) {
     is_final(&error, cause, &[&[place.as_str()], words].concat());
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn servers_are_judged_too() {
     let plan = Plan::new();
     let right = || plan.directory(&plan.clients, only_for(CLIENTS));
@@ -418,7 +422,7 @@ async fn servers_are_judged_too() {
 }
 
 /// A server that asks for nothing takes any certificate, also one that it would refuse if it looked.
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_server_that_does_not_ask_takes_expired_ones() {
     let plan = Plan::new();
     let (certificate, key) = plan.clients.issue("client", valid(DAY, 2 * DAY));
@@ -466,7 +470,7 @@ impl tracing::Subscriber for Warnings {
 }
 
 #[cfg(unix)]
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_key_that_others_may_read_is_warned_of() {
     use std::os::unix::fs::PermissionsExt as _;
     tracing::subscriber::set_global_default(Warnings).unwrap();
@@ -493,7 +497,7 @@ async fn a_key_that_others_may_read_is_warned_of() {
 }
 
 /// A certificate directory that cannot be used is no reason to try again either.
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn directories_that_cannot_be_used_are_final() {
     let plan = Plan::new();
     for (file, contents) in [

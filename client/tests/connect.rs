@@ -5,7 +5,11 @@ mod common;
 
 use std::{error::Error as _, net::UdpSocket, time::Duration, time::Instant};
 
-use common::{Ca, Server, soon};
+use common::{
+    Ca, Server,
+    runtime::{apply, runtime_test},
+    soon,
+};
 use selium_remote_client::{
     CertificateRejection, ClientConfigBuilder, ClientError, ConnectCause, ErrorKind,
 };
@@ -34,7 +38,7 @@ fn says(error: &ClientError, words: &[&str]) {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_client_connects_and_knows_its_server() {
     let server = Server::new();
     let (client, _peer) = server.connect().await;
@@ -47,7 +51,7 @@ async fn a_client_connects_and_knows_its_server() {
     assert!(soon(client.ping()).await.unwrap() < Duration::from_secs(5));
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn an_address_asks_for_localhost_or_what_it_is_told() {
     let server = Server::new();
     let (client, _peer) = server
@@ -64,7 +68,7 @@ async fn an_address_asks_for_localhost_or_what_it_is_told() {
     server.connect_with(named).await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn clients_are_authenticated() {
     let (ca, clients) = (Ca::new("servers"), Ca::new("clients"));
     let directory = clients.client_directory(&ca);
@@ -72,7 +76,7 @@ async fn clients_are_authenticated() {
     server.connect().await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_missing_directory_is_named() {
     let missing = tempfile::tempdir().unwrap().path().join("certs");
     let config = ClientConfigBuilder::default().certificate_directory(&missing);
@@ -89,7 +93,7 @@ async fn a_missing_directory_is_named() {
     );
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_server_of_another_ca_is_not_trusted() {
     // Another name, and the same name with another key (certificates made anew).
     for other in ["other", "ca"] {
@@ -107,7 +111,7 @@ async fn a_server_of_another_ca_is_not_trusted() {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_client_of_another_ca_is_not_accepted() {
     for other in ["other", "clients"] {
         let (ca, clients, other) = (Ca::new("servers"), Ca::new("clients"), Ca::new(other));
@@ -130,7 +134,7 @@ async fn a_client_of_another_ca_is_not_accepted() {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_name_that_is_not_served_is_named() {
     let ca = Ca::new("ca");
     let server = Server::with(&ca, "api.example", None, &[], ca.client_directory(&ca));
@@ -144,7 +148,7 @@ async fn a_name_that_is_not_served_is_named() {
     says(&error, &["`localhost`", "routes connections by that name"]);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_name_that_nobody_bound_is_named() {
     let server = Server::new();
     let error = server
@@ -157,7 +161,7 @@ async fn a_name_that_nobody_bound_is_named() {
     assert_eq!(cause(&error), ConnectCause::UnknownName);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_service_with_an_application_protocol_is_none_of_ours() {
     let ca = Ca::new("ca");
     let server = Server::with(&ca, "localhost", None, &[b"h3"], ca.client_directory(&ca));
@@ -182,21 +186,21 @@ async fn answered_with(answer: &[u8]) -> ClientError {
     server.refusal(server.config(), served).await
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_server_of_version_0_3_3_is_recognised() {
     let error = answered_with(&legacy::error_response("unknown request")).await;
     assert!(matches!(error, ClientError::Legacy { .. }), "{error:?}");
     says(&error, &["version 0.3.3", "update the module", "127.0.0.1"]);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn another_protocol_is_recognised() {
     let error = answered_with(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     assert!(matches!(error, ClientError::NotSelium { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Incompatible);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_refusal_is_passed_on() {
     let mut core = ServerConnection::new(Limits::default());
     let server = Server::new();
@@ -217,7 +221,7 @@ async fn a_refusal_is_passed_on() {
     says(&error, &["refuses this client: permission denied: not you"]);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_connection_closed_before_the_hello_is_told() {
     let server = Server::new();
     let served = async {
@@ -230,7 +234,7 @@ async fn a_connection_closed_before_the_hello_is_told() {
     says(&error, &["before it answered the hello"]);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
     let server = Server::new();
     let config = server.config().connect_timeout(Duration::from_millis(500));
@@ -246,7 +250,7 @@ async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
     says(&error, &["did not answer the hello", "within 500 ms"]);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn no_server_at_all_is_told_at_the_deadline() {
     // A socket that is bound and never read: nobody else gets its port, and nobody answers.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -268,7 +272,7 @@ async fn no_server_at_all_is_told_at_the_deadline() {
     );
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn domains_that_are_none_are_told() {
     let ca = Ca::new("ca");
     let directory = ca.client_directory(&ca);
@@ -290,7 +294,7 @@ async fn domains_that_are_none_are_told() {
     says(&error, &["`no name`"]);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_dropped_attempt_leaves_nothing_behind() {
     let server = Server::new();
     let mut attempt = Box::pin(server.config().connect());

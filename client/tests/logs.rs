@@ -4,7 +4,11 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Peer, Server, soon};
+use common::{
+    Peer, Server,
+    runtime::{apply, runtime_test},
+    soon,
+};
 use futures_util::StreamExt as _;
 use selium_remote_client::{
     Client, ClientError, ErrorCode, LogItem, LogOptions, LogState, LogStream, Process, RemoteError,
@@ -57,7 +61,7 @@ async fn message(stream: &mut LogStream) -> (u64, String) {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_log_is_followed_with_gaps_to_its_end() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -118,7 +122,7 @@ async fn a_log_is_followed_with_gaps_to_its_end() {
     assert!(soon(client.ping()).await.is_ok());
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn options_are_passed_on() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -139,7 +143,7 @@ async fn options_are_passed_on() {
     assert_eq!(stream.unwrap_err().code(), Some(ErrorCode::NotFound));
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_server_that_gives_up_is_an_error() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -151,7 +155,7 @@ async fn a_server_that_gives_up_is_an_error() {
     assert!(soon(stream.next()).await.is_none());
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_lost_connection_is_an_error_behind_what_had_come() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -195,7 +199,7 @@ async fn pour(peer: &Peer, id: RequestId, mut next: u64) -> u64 {
     soon(poured).await.unwrap()
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_firehose_waits_for_its_reader_and_delays_nobody() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -234,7 +238,7 @@ async fn a_firehose_waits_for_its_reader_and_delays_nobody() {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_dropped_stream_ends_on_the_server_and_returns_its_credit() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -258,7 +262,7 @@ async fn a_dropped_stream_ends_on_the_server_and_returns_its_credit() {
     }
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_dropped_follow_leaves_no_stream() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -280,7 +284,7 @@ async fn a_dropped_follow_leaves_no_stream() {
     ));
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_log_is_a_stream() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;

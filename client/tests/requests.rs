@@ -5,7 +5,11 @@ mod common;
 
 use std::{error::Error as _, time::Duration, time::Instant};
 
-use common::{Server, soon};
+use common::{
+    Server,
+    runtime::{apply, runtime_test},
+    soon,
+};
 use futures_util::FutureExt as _;
 use selium_remote_client::{
     AbiParam, AbiSignature, Capability, ClientError, CloseReason, ErrorCode, ErrorKind, Process,
@@ -35,7 +39,7 @@ fn info(id: u64) -> ProcessInfo {
     info
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn the_server_tells_about_itself() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -51,7 +55,7 @@ async fn the_server_tells_about_itself() {
     assert_eq!(info.unwrap().connections, 1);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_process_is_started_and_stopped() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -78,7 +82,7 @@ async fn a_process_is_started_and_stopped() {
     soon(async { tokio::join!(use_it, serve) }).await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn the_servers_errors_are_passed_on() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -108,7 +112,7 @@ async fn the_servers_errors_are_passed_on() {
     assert_eq!(error.field.as_deref(), Some("name"));
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn wrong_arguments_are_not_sent() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -132,7 +136,7 @@ async fn wrong_arguments_are_not_sent() {
     );
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn answers_may_come_in_any_order() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -149,7 +153,7 @@ async fn answers_may_come_in_any_order() {
     assert_eq!((first.unwrap().handle(), second.unwrap().handle()), (1, 2));
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_long_list_comes_in_pages() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -173,7 +177,7 @@ async fn a_long_list_comes_in_pages() {
     assert_eq!(ids, [1, 2, 3, 4, 5]);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_list_that_goes_in_circles_is_refused() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -187,7 +191,7 @@ async fn a_list_that_goes_in_circles_is_refused() {
     assert_eq!(processes.unwrap_err().kind(), ErrorKind::Protocol);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_long_answer_arrives() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -208,7 +212,7 @@ async fn a_long_answer_arrives() {
     assert_eq!(processes.unwrap().len(), 256);
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_dropped_future_gives_its_request_up() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -226,7 +230,7 @@ async fn a_dropped_future_gives_its_request_up() {
     assert!(soon(client.ping()).await.is_ok());
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn what_is_not_answered_in_time_is_of_unknown_outcome_if_it_changes_something() {
     let server = Server::new();
     let config = server.config().request_timeout(Duration::from_millis(200));
@@ -259,7 +263,7 @@ async fn what_is_not_answered_in_time_is_of_unknown_outcome_if_it_changes_someth
     );
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_goodbye_ends_everything_with_its_reason() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -289,7 +293,7 @@ async fn a_goodbye_ends_everything_with_its_reason() {
     soon(client.close()).await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_killed_server_is_noticed() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -307,7 +311,7 @@ async fn a_killed_server_is_noticed() {
     assert!(error.to_string().contains("connection was lost"), "{error}");
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_draining_server_takes_nothing_new() {
     let server = Server::new();
     let (client, peer) = server.connect().await;
@@ -321,7 +325,7 @@ async fn a_draining_server_takes_nothing_new() {
     assert!(error.is_retryable());
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn closing_says_goodbye_and_does_not_wait_long() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -341,7 +345,7 @@ async fn closing_says_goodbye_and_does_not_wait_long() {
     soon(peer.connection.closed()).await;
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn the_last_drop_says_goodbye_too() {
     let server = Server::new();
     let (client, mut peer) = server.connect().await;
@@ -360,7 +364,7 @@ async fn the_last_drop_says_goodbye_too() {
     ));
 }
 
-#[tokio::test]
+#[apply(runtime_test!)]
 async fn a_server_that_does_not_read_cannot_hold_closing_up() {
     let server = Server::new();
     // A narrow window, so that the writer waits for the server.
@@ -410,6 +414,7 @@ async fn a_server_that_does_not_read_cannot_hold_closing_up() {
     }
 }
 
+#[cfg(feature = "tokio")]
 #[test]
 fn a_client_outlives_its_runtime() {
     let runtime = || {

@@ -19,14 +19,16 @@ use selium_remote_client_protocol::{
     frame::{Frame, FrameReader, Gather},
     hello::{ClientHello, Features, ServerHello},
     limits::{
-        MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_CHUNK, MAX_ENTRYPOINT, MAX_ENVELOPE,
+        MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_CAPACITY, MAX_CHUNK, MAX_ENTRYPOINT, MAX_ENVELOPE,
         MAX_ERROR_FIELD, MAX_ERROR_MESSAGE, MAX_FRAME, MAX_LIST, MAX_LOG_URI, MAX_MODULE, MAX_NAME,
         MAX_ROLE, MAX_SOFTWARE, MAX_TARGET,
     },
     ops::{
-        Common, FollowRequest, FollowStarted, InfoRequest, InspectRequest, ListRequest, LogState,
-        ProcessInfo, ProcessList, ProcessRef, ProcessState, Request, ServerInfo, StartRequest,
-        StopRequest, decode_target,
+        Backpressure, ChannelInfo, ChannelList, ChannelState, Common, CreateRequest, DeleteRequest,
+        DrainRequest, FollowRequest, FollowStarted, InfoRequest, InspectChannelRequest,
+        InspectRequest, ListChannelsRequest, ListRequest, LogState, ProcessInfo, ProcessList,
+        ProcessRef, ProcessState, PublishRequest, PublishStarted, Request, ServerInfo,
+        ShareRequest, StartRequest, StopRequest, SubscribeRequest, SubscribeStarted, decode_target,
     },
     varint,
 };
@@ -287,6 +289,46 @@ fn process() -> impl Strategy<Value = ProcessInfo> {
         )
 }
 
+fn backpressure() -> impl Strategy<Value = Backpressure> {
+    prop_oneof![Just(Backpressure::Park), Just(Backpressure::Drop)]
+}
+
+fn capacity() -> impl Strategy<Value = u32> {
+    prop_oneof![1u32..3, MAX_CAPACITY - 1..=MAX_CAPACITY, 1..=MAX_CAPACITY]
+}
+
+fn channel() -> impl Strategy<Value = ChannelInfo> {
+    let states = &[
+        ChannelState::Open,
+        ChannelState::Draining,
+        ChannelState::Deleted,
+    ];
+    (
+        uint(),
+        text(MAX_NAME),
+        any::<u32>(),
+        backpressure(),
+        prop::sample::select(&states[..]),
+        any::<bool>(),
+        any::<[u64; 4]>(),
+        option::of(uint()),
+    )
+        .prop_map(
+            |(id, name, capacity, backpressure, state, shared, counters, created_ms)| {
+                ChannelInfo::with(|made| {
+                    made.id = id;
+                    made.name = name;
+                    made.capacity = capacity;
+                    made.backpressure = backpressure;
+                    made.state = state;
+                    made.shared = shared;
+                    [made.lossless, made.lossy, made.publishers, made.published] = counters;
+                    made.created_ms = created_ms;
+                })
+            },
+        )
+}
+
 /// Limits as hellos can state them: lengths are read as 32 bits at most.
 fn limits() -> impl Strategy<Value = Limits> {
     let size = || prop_oneof![0usize..3, Just(u32::MAX as usize), 0..u32::MAX as usize];
@@ -420,6 +462,82 @@ made.all = flag;
     }
 
     #[test]
+    fn every_request_about_channels_comes_back(
+        target in text(MAX_TARGET),
+        name in option::of(text(MAX_NAME)),
+        capacity in capacity(),
+        backpressure in backpressure(),
+        numbers in [option::of(uint()), option::of(uint())],
+        cursor in uint(),
+        limit in 0usize..=u32::MAX as usize,
+        flag: bool,
+        common in common(),
+    ) {
+        let create = CreateRequest::with(|made| {
+            made.capacity = capacity;
+            made.backpressure = backpressure;
+            made.name = name;
+        });
+        let list = ListChannelsRequest::with(|made| {
+            made.cursor = cursor;
+            made.limit = limit;
+        });
+        let subscribe = SubscribeRequest::with(|made| {
+            made.target = target.clone();
+            made.lossless = flag;
+            [made.since, made.tail] = numbers;
+        });
+        let publish = PublishRequest::with(|made| {
+            made.target = target.clone();
+            made.publication = cursor;
+            made.resume = flag;
+        });
+        prop_assert_eq!(CreateRequest::decode(&create.encode(&common)), Ok(create.clone()));
+        prop_assert_eq!(ListChannelsRequest::decode(&list.encode(&common)), Ok(list));
+        prop_assert_eq!(SubscribeRequest::decode(&subscribe.encode(&common)), Ok(subscribe.clone()));
+        prop_assert_eq!(PublishRequest::decode(&publish.encode(&common)), Ok(publish.clone()));
+        let targets = [
+            DeleteRequest::with(|made| made.target = target.clone()).encode(&common),
+            DrainRequest::with(|made| made.target = target.clone()).encode(&common),
+            InspectChannelRequest::with(|made| made.target = target.clone()).encode(&common),
+            ShareRequest::with(|made| made.target = target.clone()).encode(&common),
+        ];
+        for body in &targets {
+            prop_assert_eq!(decode_target(body), Ok(target.clone()));
+        }
+        let others = [
+            create.encode(&common),
+            list.encode(&common),
+            subscribe.encode(&common),
+            publish.encode(&common),
+        ];
+        for body in targets.iter().chain(&others) {
+            prop_assert_eq!(Common::decode(body), Ok(common));
+        }
+    }
+
+    #[test]
+    fn every_answer_about_channels_comes_back(
+        channel in channel(),
+        more in vec(channel(), 0..3),
+        next in option::of(uint()),
+        numbers: [u64; 2],
+        last in option::of(uint()),
+    ) {
+        prop_assert_eq!(ChannelInfo::decode(&channel.encode()), Ok(channel.clone()));
+        let mut list = ChannelList::default();
+        list.channels = more;
+        list.next = next;
+        prop_assert_eq!(ChannelList::decode(&list.encode()), Ok(list));
+        let (id, name) = (channel.id, channel.name.clone());
+        let subscribe = SubscribeStarted::new(id, name.clone(), numbers[0], numbers[1]);
+        prop_assert_eq!(SubscribeStarted::decode(&subscribe.encode()), Ok(subscribe));
+        let mut publish = PublishStarted::new(id, name, channel.capacity, channel.backpressure);
+        publish.last = last;
+        prop_assert_eq!(PublishStarted::decode(&publish.encode()), Ok(publish));
+    }
+
+    #[test]
     fn every_hello_comes_back_in_its_envelope(
         limits in limits(),
         nonces in any::<[[u8; 16]; 2]>(),
@@ -530,6 +648,38 @@ fn what_is_longer_than_its_limit_is_refused_and_what_is_as_long_is_not() {
         let mut list = ProcessList::default();
         list.processes = vec![ProcessInfo::default(); count];
         kind_of!(ProcessList::decode(&list.encode()))
+    };
+    assert_eq!(list(MAX_LIST), Ok(()));
+    assert_eq!(list(MAX_LIST + 1), Err(FieldErrorKind::TooLong(MAX_LIST)));
+
+    let create = |capacity, name| {
+        let request = CreateRequest::with(|made| {
+            made.capacity = capacity;
+            made.name = name;
+        });
+        kind_of!(CreateRequest::decode(&request.encode(&none)))
+    };
+    assert_eq!(create(MAX_CAPACITY, Some(long(MAX_NAME))), Ok(()));
+    for capacity in [0, MAX_CAPACITY + 1] {
+        assert_eq!(create(capacity, None), Err(FieldErrorKind::Value));
+    }
+    let refused = create(1, Some(long(MAX_NAME + 1)));
+    assert_eq!(refused, Err(FieldErrorKind::TooLong(MAX_NAME)));
+    for (len, expected) in [
+        (MAX_TARGET, Ok(())),
+        (MAX_TARGET + 1, Err(FieldErrorKind::TooLong(MAX_TARGET))),
+    ] {
+        let subscribe = SubscribeRequest::with(|made| made.target = long(len));
+        let subscribe = SubscribeRequest::decode(&subscribe.encode(&none));
+        assert_eq!(kind_of!(subscribe), expected);
+        let publish = PublishRequest::with(|made| made.target = long(len));
+        let publish = PublishRequest::decode(&publish.encode(&none));
+        assert_eq!(kind_of!(publish), expected);
+    }
+    let list = |count| {
+        let mut list = ChannelList::default();
+        list.channels = vec![ChannelInfo::default(); count];
+        kind_of!(ChannelList::decode(&list.encode()))
     };
     assert_eq!(list(MAX_LIST), Ok(()));
     assert_eq!(list(MAX_LIST + 1), Err(FieldErrorKind::TooLong(MAX_LIST)));

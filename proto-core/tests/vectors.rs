@@ -19,9 +19,11 @@ use selium_remote_client_protocol::{
     frame::{Frame, FrameReader},
     hello::{ClientHello, Features, ServerHello},
     ops::{
-        Common, FollowRequest, FollowStarted, InspectRequest, ListRequest, LogState, ProcessInfo,
-        ProcessList, ProcessRef, ProcessState, Request, ServerInfo, StartRequest, StopRequest,
-        decode_target, op,
+        Backpressure, ChannelInfo, ChannelList, ChannelState, Common, CreateRequest, DeleteRequest,
+        DrainRequest, FollowRequest, FollowStarted, InspectChannelRequest, InspectRequest,
+        ListChannelsRequest, ListRequest, LogState, ProcessInfo, ProcessList, ProcessRef,
+        ProcessState, PublishRequest, PublishStarted, Request, ServerInfo, ShareRequest,
+        StartRequest, StopRequest, SubscribeRequest, SubscribeStarted, decode_target, op,
     },
     varint,
 };
@@ -344,7 +346,110 @@ fn ours() -> BTreeMap<String, Vec<u8>> {
     for (name, arg) in args() {
         add(name, arg.encode());
     }
+    let none = Common::default();
+    let token = Common::with(|made| made.token = Some(9));
+    add("request-channel-create", create().encode(&token).to_vec());
+    add(
+        "request-channel-delete",
+        DeleteRequest::with(|made| made.target = "prices".into())
+            .encode(&token)
+            .to_vec(),
+    );
+    add(
+        "request-channel-drain",
+        DrainRequest::with(|made| made.target = "prices".into())
+            .encode(&token)
+            .to_vec(),
+    );
+    add(
+        "request-channel-inspect",
+        InspectChannelRequest::with(|made| made.target = "prices".into())
+            .encode(&none)
+            .to_vec(),
+    );
+    add(
+        "request-channel-share",
+        ShareRequest::with(|made| made.target = "prices".into())
+            .encode(&token)
+            .to_vec(),
+    );
+    add(
+        "request-channel-list",
+        list_channels().encode(&none).to_vec(),
+    );
+    add("request-subscribe", subscribe().encode(&none).to_vec());
+    add("request-publish", publish().encode(&none).to_vec());
+    add("response-channel", channel().encode());
+    add("response-channel-list", channels().encode());
+    add("response-subscribe", subscribe_started().encode());
+    add("response-publish", publish_started().encode());
     ours
+}
+
+fn create() -> CreateRequest {
+    CreateRequest::with(|made| {
+        made.capacity = 65_536;
+        made.backpressure = Backpressure::Drop;
+        made.name = Some("prices".into());
+    })
+}
+
+fn channel() -> ChannelInfo {
+    ChannelInfo::with(|made| {
+        made.id = 0x0123_4567_89ab_cdef;
+        made.name = "prices".into();
+        made.capacity = 65_536;
+        made.backpressure = Backpressure::Drop;
+        made.state = ChannelState::Draining;
+        made.shared = true;
+        made.lossless = 0;
+        made.lossy = 2;
+        made.publishers = 1;
+        made.published = 300;
+        made.created_ms = Some(1_700_000_000_000);
+    })
+}
+
+fn list_channels() -> ListChannelsRequest {
+    ListChannelsRequest::with(|made| {
+        made.cursor = 5;
+        made.limit = 100;
+    })
+}
+
+fn channels() -> ChannelList {
+    let mut list = ChannelList::default();
+    list.channels.push(channel());
+    list.next = Some(6);
+    list
+}
+
+fn subscribe() -> SubscribeRequest {
+    SubscribeRequest::with(|made| {
+        made.target = "prices".into();
+        made.lossless = true;
+        made.since = Some(41);
+        made.tail = Some(10);
+    })
+}
+
+fn subscribe_started() -> SubscribeStarted {
+    SubscribeStarted::new(0x0123_4567_89ab_cdef, "prices", 41, 50)
+}
+
+fn publish() -> PublishRequest {
+    PublishRequest::with(|made| {
+        made.target = "prices".into();
+        made.publication = 3;
+        made.resume = true;
+    })
+}
+
+fn publish_started() -> PublishStarted {
+    let id = 0x0123_4567_89ab_cdef;
+    let mut started = PublishStarted::new(id, "prices", 65_536, Backpressure::Drop);
+    started.last = Some(299);
+    started
 }
 
 fn args() -> Vec<(&'static str, EntrypointArg)> {
@@ -485,5 +590,40 @@ fn the_page_is_decoded() {
     assert_eq!(ServerInfo::decode(&page["response-info"]), Ok(info()));
     for (name, arg) in args() {
         assert_eq!(EntrypointArg::decode(&page[name]), Some(arg), "{name}");
+    }
+    let targets = ["delete", "drain", "inspect", "share"];
+    for name in targets.map(|name| format!("request-channel-{name}")) {
+        assert_eq!(decode_target(&page[&name]), Ok("prices".into()), "{name}");
+    }
+    let body = &page["request-channel-create"];
+    assert_eq!(CreateRequest::decode(body), Ok(create()));
+    assert_eq!(Common::decode(body).map(|common| common.token), Ok(Some(9)));
+    let body = &page["request-channel-list"];
+    assert_eq!(ListChannelsRequest::decode(body), Ok(list_channels()));
+    let body = &page["request-subscribe"];
+    assert_eq!(SubscribeRequest::decode(body), Ok(subscribe()));
+    let body = &page["request-publish"];
+    assert_eq!(PublishRequest::decode(body), Ok(publish()));
+    let body = &page["response-channel"];
+    assert_eq!(ChannelInfo::decode(body), Ok(channel()));
+    let body = &page["response-channel-list"];
+    assert_eq!(ChannelList::decode(body), Ok(channels()));
+    let body = &page["response-subscribe"];
+    assert_eq!(SubscribeStarted::decode(body), Ok(subscribe_started()));
+    let body = &page["response-publish"];
+    assert_eq!(PublishStarted::decode(body), Ok(publish_started()));
+}
+
+/// Each body of the page, taken for every request and response there is, as the fuzz target does.
+#[test]
+fn the_page_s_bodies_pass_the_fuzz_target() {
+    let mut targets = selium_remote_client_protocol::fuzzing::TARGETS.iter();
+    let (_, ops) = targets.find(|(name, _)| *name == "ops").unwrap();
+    for (name, body) in page() {
+        if name.starts_with("request-") || name.starts_with("response-") {
+            for which in 0..=u8::MAX {
+                ops(&[&[which], &body[..]].concat());
+            }
+        }
     }
 }

@@ -113,19 +113,34 @@ impl Roles {
     }
 }
 
-/// What an operation asks for; `None` for those that are open to everybody and those that there are not.
-pub(crate) fn permission(op: u64) -> Option<Permission> {
+/// What an operation asks for; `None` for those that are open to everybody and those that there are not. For a subscribe
+/// see [`Server::allow_request`].
+fn permission(op: u64) -> Option<Permission> {
     match op {
         op::PROCESS_START => Some(Permission::Start),
         op::PROCESS_STOP => Some(Permission::Stop),
         op::PROCESS_LIST => Some(Permission::List),
         op::PROCESS_INSPECT => Some(Permission::Inspect),
         op::LOG_FOLLOW => Some(Permission::Logs),
+        op::CHANNEL_CREATE | op::CHANNEL_DELETE | op::CHANNEL_DRAIN | op::CHANNEL_SHARE => {
+            Some(Permission::Channels)
+        }
+        op::CHANNEL_LIST | op::CHANNEL_INSPECT => Some(Permission::Subscribe),
+        op::PUBLISH => Some(Permission::Publish),
         _ => None,
     }
 }
 
 impl Server {
+    /// Whether a role may ask for an operation. Which of two permissions a subscribe asks for stands in its body, which a
+    /// role that has neither does not get read.
+    pub(crate) fn allow_request(&self, role: RoleId, op: u64) -> Result<(), RemoteError> {
+        if op == op::SUBSCRIBE && self.allow(role, Permission::SubscribeLossless).is_err() {
+            return self.allow(role, Permission::Subscribe);
+        }
+        permission(op).map_or(Ok(()), |permission| self.allow(role, permission))
+    }
+
     /// Whether a role may do what asks for this permission.
     pub(crate) fn allow(&self, role: RoleId, permission: Permission) -> Result<(), RemoteError> {
         let state = self.roles.get(role);

@@ -73,8 +73,9 @@ pub struct AuditEvent {
     pub peer: String,
     /// The operation's name, [`HELLO`] or [`CONNECTION`].
     pub operation: &'static str,
-    /// What it was to be done with, as the client named it: a module id for a start, a process for others. Control
-    /// characters, quotes and backslashes are escaped; cut at [`MAX_AUDIT_TARGET`].
+    /// What it was to be done with, as the client named it: a module id for a start, a process or a channel for
+    /// others (the name that it got, for a channel that was created). Control characters, quotes and backslashes are
+    /// escaped; cut at [`MAX_AUDIT_TARGET`].
     pub target: String,
     /// Whether it was done.
     pub result: Result<(), ErrorCode>,
@@ -94,18 +95,18 @@ pub(crate) struct Asked {
     pub(crate) role: RoleId,
     peer: String,
     operation: &'static str,
-    target: String,
+    pub(crate) target: String,
     request: Option<RequestId>,
 }
 
 /// What there is to tell of an operation.
 pub(crate) enum Done<'a> {
     /// It changed something.
-    Changed(&'a ProcessRef),
+    Changed(Option<&'a ProcessRef>),
     /// It changed something, and its client was told an error.
     ChangedBut(&'a ProcessRef, &'a RemoteError),
     /// What was asked for was so already.
-    WasSo(&'a ProcessRef),
+    WasSo(Option<&'a ProcessRef>),
     /// It was refused, or it failed.
     Failed(&'a RemoteError),
 }
@@ -153,9 +154,9 @@ impl Server {
     /// Records what came of an operation.
     pub(crate) fn record(&mut self, asked: &Asked, done: &Done<'_>) {
         let (error, process, changed) = match *done {
-            Done::Changed(process) => (None, Some(process), true),
+            Done::Changed(process) => (None, process, true),
             Done::ChangedBut(process, error) => (Some(error), Some(process), true),
-            Done::WasSo(process) => (None, Some(process), false),
+            Done::WasSo(process) => (None, process, false),
             Done::Failed(error) => (Some(error), None, false),
         };
         if changed {
@@ -274,23 +275,25 @@ impl Server {
     }
 }
 
-/// What a request is about: the first field of those that name something.
+/// What a request is about: the first field of those that name something, and the name of a channel that is to be.
 fn target(op: u64, body: &[u8]) -> String {
-    let names = matches!(
-        op,
-        op::PROCESS_START | op::PROCESS_STOP | op::PROCESS_INSPECT | op::LOG_FOLLOW
-    );
-    if !names {
-        return String::new();
-    }
-    let first = FieldReader::new(body).next();
-    let Ok(Some(field)) = first else {
-        return String::new();
+    let wanted = match op {
+        op::PROCESS_START | op::PROCESS_STOP | op::PROCESS_INSPECT | op::LOG_FOLLOW => 1,
+        op::CHANNEL_DELETE | op::CHANNEL_DRAIN | op::CHANNEL_INSPECT | op::CHANNEL_SHARE => 1,
+        op::SUBSCRIBE | op::PUBLISH => 1,
+        op::CHANNEL_CREATE => 3,
+        _ => return String::new(),
     };
-    let named = field.bytes(usize::MAX).unwrap_or_default();
-    if field.number != 1 {
-        return String::new();
-    }
+    let mut fields = FieldReader::new(body);
+    let named = loop {
+        match fields.next() {
+            Ok(Some(field)) if field.number < wanted => {}
+            Ok(Some(field)) if field.number == wanted => {
+                break field.bytes(usize::MAX).unwrap_or_default();
+            }
+            _ => return String::new(),
+        }
+    };
     let named = named.get(..MAX_AUDIT_TARGET).unwrap_or(named);
     let shown = String::from_utf8_lossy(named).escape_debug().to_string();
     clip(&shown, MAX_AUDIT_TARGET).to_owned()
@@ -318,6 +321,12 @@ mod tests {
             assert!((200..=MAX_AUDIT_TARGET).contains(&shown.len()), "{shown}");
             assert!(!shown.chars().any(char::is_control));
         }
+        let mut fields = FieldWriter::new();
+        fields.must_uint(1, 7).must_uint(2, 1).must_text(3, "data");
+        let create = fields.finish();
+        assert_eq!(target(op::CHANNEL_CREATE, &create), "data");
+        assert_eq!(target(op::CHANNEL_CREATE, &body(b"7")), "");
+        assert_eq!(target(op::SUBSCRIBE, &body(b"data")), "data");
         assert_eq!(target(op::PROCESS_LIST, &body(b"x")), "");
         assert_eq!(target(op::PROCESS_STOP, &[]), "");
         assert_eq!(target(op::PROCESS_STOP, &[0xff; 9]), "");

@@ -39,6 +39,27 @@ pub struct Config {
     pub ring_bytes: usize,
     /// Bytes that all replay rings hold together. Past it the ring that gets a record gives up its oldest.
     pub all_rings_bytes: usize,
+    /// Channels. Past it a create is refused with "resource exhausted".
+    pub max_channels: usize,
+    /// Bytes that all channels may hold together. Past it likewise.
+    pub all_channel_bytes: usize,
+    /// Bytes that one channel's ring holds, for each of its two kinds of subscribers. Past it the oldest messages go that
+    /// lossless subscribers have got; when there are none the channel is not read, but for one message.
+    pub channel_ring_bytes: usize,
+    /// Bytes that all those rings hold together. Past it the ring that gets a message gives up its oldest, or its channel
+    /// is not read until its subscribers have got everything, but for one message.
+    pub all_channel_rings_bytes: usize,
+    /// How long a lossless subscriber may take nothing while messages wait for it; needs a clock. Past it its
+    /// subscription ends with "resource exhausted".
+    pub stalled_subscriber: Duration,
+    /// How long a channel is read without lossy subscribers, for those that come back; not at all without a clock.
+    pub reader_grace: Duration,
+    /// Bytes of published messages, each with 64 more, that wait in the host. Past it the publication that passes it is
+    /// reset with "resource exhausted"; it can be gone on with.
+    pub all_publication_bytes: usize,
+    /// Publications without a stream that are remembered, of which the host has nothing. Past it the one detached first
+    /// is forgotten; going on with it is answered "outcome unknown".
+    pub max_publications: usize,
     /// Sessions whose outcomes are remembered. Past it the one used longest ago is forgotten.
     pub max_sessions: usize,
     /// Outcomes that are remembered per session. Past it the oldest is forgotten; a retry of it is answered
@@ -74,6 +95,14 @@ impl Default for Config {
             max_waiting_starts: 1_024,
             ring_bytes: 256 * 1024,
             all_rings_bytes: 16 * 1024 * 1024,
+            max_channels: 256,
+            all_channel_bytes: 64 * 1024 * 1024,
+            channel_ring_bytes: 1024 * 1024,
+            all_channel_rings_bytes: 16 * 1024 * 1024,
+            stalled_subscriber: Duration::from_secs(30),
+            reader_grace: Duration::from_secs(30),
+            all_publication_bytes: 64 * 1024 * 1024,
+            max_publications: 1_024,
             max_sessions: 256,
             max_outcomes: 1_024,
             hello_timeout: Duration::from_secs(10),

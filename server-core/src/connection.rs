@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use selium_remote_client_protocol::{Limits, RequestId, Time, server::ServerConnection};
 
-use crate::policy::RoleId;
+use crate::{policy::RoleId, publications::Key, topic::TopicId};
 
 /// A connection. Chosen by the server, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,10 @@ pub(crate) struct Connection {
     /// What of it is counted in the server's totals.
     pub(crate) counted: Counted,
     pub(crate) followers: BTreeMap<RequestId, Follower>,
+    /// Its streams of messages to the client.
+    pub(crate) subscriptions: BTreeMap<RequestId, TopicId>,
+    /// Its streams of messages from the client.
+    pub(crate) publishing: BTreeMap<RequestId, Key>,
     /// When the hello has to be there.
     pub(crate) hello_by: Time,
 }
@@ -74,6 +78,8 @@ impl Connection {
             session: [0; 16],
             counted: Counted::default(),
             followers: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            publishing: BTreeMap::new(),
             hello_by,
         }
     }

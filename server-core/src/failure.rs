@@ -85,6 +85,34 @@ pub(crate) fn stop(name: &str, words: &str) -> RemoteError {
     )
 }
 
+/// What could not be done with a channel.
+pub(crate) fn channel(doing: &str, name: &str, words: &str) -> RemoteError {
+    let said = format!("the runtime did not {doing} the channel `{name}`");
+    from_channel(&said, words, "ChannelLifecycle", ErrorCode::Internal)
+}
+
+/// A message that was not written.
+pub(crate) fn write(name: &str, words: &str) -> RemoteError {
+    let said = format!("the channel `{name}` did not take the message");
+    from_channel(&said, words, "ChannelWriter", ErrorCode::Internal)
+}
+
+/// A channel that could not be read any further.
+pub(crate) fn read(name: &str, words: &str) -> RemoteError {
+    let said = format!("the channel `{name}` can be read no further");
+    from_channel(&said, words, "ChannelReader", ErrorCode::Unavailable)
+}
+
+fn from_channel(what: &str, words: &str, capability: &str, code: ErrorCode) -> RemoteError {
+    if words.contains("permission denied") {
+        let message =
+            format!("{what}: the control plane was started without the capability {capability}");
+        return RemoteError::new(ErrorCode::Unavailable, message);
+    }
+    let said = clip(words, MAX_HOST_WORDS).escape_debug();
+    RemoteError::new(code, format!("{what}: {said}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,13 @@
-//! A host that does nothing by itself: tests look at what was asked for and say what comes of it.
+//! A host that does nothing by itself: tests look at what was asked for and say what comes of it. And channels that act.
+
+mod channels;
 
 use crate::{
     audit::AuditEvent,
     host::{Host, HostCall},
 };
+
+pub use self::channels::{Act, FakeChannels};
 
 /// Records calls.
 #[derive(Debug, Default)]

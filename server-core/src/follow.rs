@@ -8,8 +8,9 @@ use selium_remote_client_protocol::{
 
 use crate::{
     connection::{ConnectionId, Follower},
+    feed::{Fed, feed},
     host::{HostCall, LogId},
-    hub::Entry,
+    ring::Entry,
     server::{Server, Waiter},
     table::Process,
 };
@@ -55,9 +56,10 @@ impl Server {
         let follower = Follower {
             ordinal: process.ordinal,
             cursor: hub.start_for(request.tail, request.since),
-            until: request.no_follow.then(|| hub.next()),
+            until: request.no_follow.then(|| hub.ring().next()),
         };
-        let started = FollowStarted::new(process.reference(), hub.first(), hub.next(), hub.state());
+        let (first, next) = (hub.ring().first(), hub.ring().next());
+        let started = FollowStarted::new(process.reference(), first, next, hub.state());
         let log = hub.log();
         let (id, stream) = waiter;
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -187,7 +189,7 @@ impl Server {
         };
         if self.ring_bytes >= all {
             // The ring that grows pays: it keeps what it has and no more.
-            max = max.min(process.hub.bytes());
+            max = max.min(process.hub.ring().bytes());
         }
         let grown = process.hub.push(entry, max, now_ms);
         self.quiet.touched(log, self.now);
@@ -231,44 +233,23 @@ impl Server {
             return;
         };
         connection.core.set_queue_share(share);
-        let hub = &process.hub;
-        let until = follower.until.unwrap_or(u64::MAX).min(hub.next());
-        while follower.cursor < until {
-            let first = hub.first();
-            if follower.cursor < first {
-                let missing = first - follower.cursor;
-                follower.cursor = first;
-                let _ = connection.core.gap(request, first, Some(missing));
-                continue;
-            }
-            let sent = match hub.entry(follower.cursor) {
-                Some(Entry::Record(bytes)) => {
-                    connection
-                        .core
-                        .send(request, follower.cursor, bytes.clone())
-                }
-                _ => Err(SendError::Empty),
-            };
-            match sent {
-                Ok(()) => {}
-                Err(SendError::Full) => {
-                    self.ready.insert(id);
-                    return;
-                }
-                Err(SendError::TooLarge(_)) => {
-                    let _ = connection.core.gap(request, follower.cursor + 1, Some(1));
-                }
-                Err(_) => {
-                    let _ = connection.core.gap(request, follower.cursor + 1, None);
-                }
-            }
-            follower.cursor += 1;
+        let until = follower.until.unwrap_or(u64::MAX);
+        let ring = process.hub.ring();
+        let fed = feed(
+            &mut connection.core,
+            request,
+            ring,
+            &mut follower.cursor,
+            until,
+        );
+        self.ready.insert(id);
+        if fed != Fed::All {
+            return;
         }
         let over = follow_end(process, follower.until.is_some());
         if let Some(reason) = over {
             connection.core.end(request, reason);
             self.drop_follower((id, request));
         }
-        self.ready.insert(id);
     }
 }

@@ -165,6 +165,19 @@ impl Server {
         for (request, follower) in following {
             self.unlink(follower.ordinal, (id, request));
         }
+        let connection = self.connections.get_mut(&id);
+        let (subscriptions, publishing) = connection
+            .map(|known| {
+                let subscriptions = core::mem::take(&mut known.subscriptions);
+                (subscriptions, core::mem::take(&mut known.publishing))
+            })
+            .unwrap_or_default();
+        for (request, topic) in subscriptions {
+            self.unsubscribe(topic, (id, request));
+        }
+        for (request, key) in publishing {
+            self.detach_publication(key, (id, request));
+        }
         // Starts that the host does not have yet are of no use to anybody.
         for start in self.starts.remove(id, |_| true) {
             let words = "the connection ended before the process was started";

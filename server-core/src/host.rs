@@ -38,7 +38,7 @@ pub enum HostCall {
         op: OpId,
         /// What to start; checked against every limit already. Arguments that are resources are the ids of `channels`.
         spec: Box<StartRequest>,
-        /// The channels among the arguments, by their ids.
+        /// The channels among the arguments, by their ids, each once.
         channels: Vec<(u64, HostChannel)>,
     },
     /// Stop a process. Completes with [`Completion::Stopped`].
@@ -127,7 +127,8 @@ pub enum HostCall {
         /// The reader.
         reader: ReaderId,
     },
-    /// Stop reading at once, so that no writer waits for the reader. Completes with [`Completion::ReaderEnded`].
+    /// Stop reading at once, so that no writer waits for the reader. Completes with [`Completion::ReaderEnded`], unless that
+    /// crosses it; what is still read is of no use. It does not come for readers of a channel that was deleted.
     CloseReader {
         /// The reader.
         reader: ReaderId,
@@ -142,7 +143,8 @@ pub enum HostCall {
         /// The message.
         bytes: Bytes,
     },
-    /// Nothing more comes for a writer. What it has is still written, and completed.
+    /// Nothing more comes for a writer: once for each that had a message, also when its channel was deleted. What it has is
+    /// still written, and completed.
     CloseWriter {
         /// The writer.
         writer: WriterId,
@@ -201,6 +203,12 @@ pub enum Completion {
         op: OpId,
         /// The host's words when it failed.
         result: Result<(), String>,
+    },
+    /// The runtime has a channel no more, though the server did not delete it: a process did. What is asked of it from now on
+    /// may be answered with anything; its readers and writers end by themselves.
+    ChannelGone {
+        /// The channel.
+        channel: HostChannel,
     },
     /// A message was read.
     Read {

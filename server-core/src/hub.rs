@@ -5,46 +5,21 @@
 //!      \__________________ process stopped ______________/
 //! ```
 //!
-//! Every record gets a sequence number, from 0, and keeps it. Where the runtime lost records (it does not say how many)
-//! one number stands for the hole, so that everyone who replays it sees the same hole at the same place. What a hub
-//! itself no longer holds is counted exactly.
+//! Records are numbered as [`crate::ring`] says.
 
-use std::collections::VecDeque;
-
-use bytes::Bytes;
 use selium_remote_client_protocol::ops::LogState;
 
-use crate::host::LogId;
-
-/// What an entry costs besides its bytes.
-const ENTRY_OVERHEAD: usize = 64;
-
-/// One place in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// A record.
-    Record(Bytes),
-    /// The runtime lost an unknown number of records here.
-    Lost,
-}
-
-impl Entry {
-    fn cost(&self) -> usize {
-        match self {
-            Entry::Record(bytes) => bytes.len() + ENTRY_OVERHEAD,
-            Entry::Lost => ENTRY_OVERHEAD,
-        }
-    }
-}
+use crate::{
+    host::LogId,
+    ring::{Entry, Ring},
+};
 
 /// A hub.
 #[derive(Debug)]
 pub struct Hub {
     log: LogId,
     state: LogState,
-    ring: VecDeque<Entry>,
-    bytes: usize,
-    next: u64,
+    ring: Ring,
     attempts: u32,
     looking: bool,
     last_ms: Option<u64>,
@@ -61,9 +36,7 @@ impl Hub {
             } else {
                 LogState::None
             },
-            ring: VecDeque::new(),
-            bytes: 0,
-            next: 0,
+            ring: Ring::default(),
             attempts: 0,
             looking: false,
             last_ms: None,
@@ -82,35 +55,16 @@ impl Hub {
         self.state
     }
 
-    /// Bytes that the ring holds, overheads included.
+    /// Its records.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The sequence number of the oldest entry that is held (the next one's when none is).
-    #[must_use]
-    pub fn first(&self) -> u64 {
-        self.next.saturating_sub(self.ring.len() as u64)
-    }
-
-    /// The sequence number that the next entry will get.
-    #[must_use]
-    pub fn next(&self) -> u64 {
-        self.next
+    pub fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// When the last record came, if there is a clock.
     #[must_use]
     pub fn last_ms(&self) -> Option<u64> {
         self.last_ms
-    }
-
-    /// The entry with this sequence number, if it is still held.
-    #[must_use]
-    pub fn entry(&self, sequence: u64) -> Option<&Entry> {
-        let at = sequence.checked_sub(self.first())?;
-        self.ring.get(usize::try_from(at).ok()?)
     }
 
     /// Begins to look for the log, unless that is under way or pointless; answers how often it was looked for before.
@@ -153,25 +107,17 @@ impl Hub {
     /// Adds an entry and drops the oldest until the ring holds at most `max` bytes (but for the entry itself); answers
     /// by how many bytes the ring grew (or shrank).
     pub fn push(&mut self, entry: Entry, max: usize, now_ms: Option<u64>) -> isize {
-        let before = self.bytes;
-        self.bytes += entry.cost();
-        self.ring.push_back(entry);
-        self.next = self.next.saturating_add(1);
+        let before = self.ring.bytes();
+        self.ring.push(entry);
         self.last_ms = now_ms.or(self.last_ms);
-        while self.bytes > max && self.ring.len() > 1 {
-            if let Some(oldest) = self.ring.pop_front() {
-                self.bytes = self.bytes.saturating_sub(oldest.cost());
-            }
-        }
-        self.bytes as isize - before as isize
+        self.ring.trim(max, self.ring.last());
+        self.ring.bytes() as isize - before as isize
     }
 
     /// Where a follower begins that wants at most `tail` entries, none before `since`.
     #[must_use]
     pub fn start_for(&self, tail: Option<u64>, since: Option<u64>) -> u64 {
-        let tail = tail.map(|tail| self.next.saturating_sub(tail).max(self.first()));
-        // Not cut to what is held: the follower is told exactly what is missing, and waits for what is not written yet.
-        tail.max(since).unwrap_or(0)
+        self.ring.start_for(tail, since).unwrap_or(0)
     }
 }
 
@@ -189,16 +135,16 @@ mod tests {
         let mut held = 0isize;
         for _ in 0..100 {
             held += hub.push(record(36), 1_000, None);
-            assert_eq!(held as usize, hub.bytes());
-            assert!(hub.bytes() <= 1_000);
+            assert_eq!(held as usize, hub.ring().bytes());
+            assert!(hub.ring().bytes() <= 1_000);
         }
-        assert_eq!((hub.first(), hub.next()), (90, 100));
-        assert_eq!(hub.entry(89), None);
-        assert!(hub.entry(90).is_some() && hub.entry(99).is_some());
-        assert_eq!(hub.entry(100), None);
+        assert_eq!((hub.ring().first(), hub.ring().next()), (90, 100));
+        assert_eq!(hub.ring().entry(89), None);
+        assert!(hub.ring().entry(90).is_some() && hub.ring().entry(99).is_some());
+        assert_eq!(hub.ring().entry(100), None);
         // One entry is held whatever its size.
         hub.push(record(5_000), 1_000, None);
-        assert_eq!(hub.first(), 100);
+        assert_eq!(hub.ring().first(), 100);
     }
 
     #[test]
@@ -207,7 +153,7 @@ mod tests {
         for _ in 0..10 {
             hub.push(record(1), 5 * 65, None);
         }
-        assert_eq!((hub.first(), hub.next()), (5, 10));
+        assert_eq!((hub.ring().first(), hub.ring().next()), (5, 10));
         assert_eq!(
             hub.start_for(None, None),
             0,

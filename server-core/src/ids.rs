@@ -45,10 +45,20 @@ impl Ids {
         self.incarnation
     }
 
-    /// The id of the process that was started as number `ordinal`. Two ordinals may, very rarely, give the same id:
+    /// The id of the process that was started as number `ordinal`: even. Two ordinals may, very rarely, give the same id:
     /// the table tries the next `round` then.
     #[must_use]
     pub fn process(&self, ordinal: u64, round: u64) -> u64 {
+        self.hashed(ordinal, round) & !1
+    }
+
+    /// The id of the channel that was created as number `ordinal`: odd, so that it is no process's.
+    #[must_use]
+    pub fn channel(&self, ordinal: u64, round: u64) -> u64 {
+        !self.hashed(ordinal, round) | 1
+    }
+
+    fn hashed(&self, ordinal: u64, round: u64) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.incarnation, ordinal, round).hash(&mut hasher);
         hasher.finish()
@@ -95,7 +105,7 @@ pub fn check_name(name: &str) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// A name for a process of `module` that was given none: the module's file name and a number.
+/// A name for what was given none: for a process its module's file name, for a channel `channel`, and a number.
 #[must_use]
 pub fn default_name(module: &str, number: u64) -> String {
     let file = module.rsplit('/').next().unwrap_or(module);
@@ -113,20 +123,18 @@ pub fn default_name(module: &str, number: u64) -> String {
     format!("{name}-{number}")
 }
 
-/// Checks the length of a target.
+/// Checks the length of a target, which names a `what`.
 ///
 /// # Errors
 /// "invalid argument" when it is empty, "too large" when it is too long.
-pub fn check_target(target: &str) -> Result<(), RemoteError> {
+pub fn check_target(target: &str, what: &str) -> Result<(), RemoteError> {
     if target.is_empty() {
-        let error = RemoteError::new(
-            ErrorCode::InvalidArgument,
-            "the process id or name is empty",
-        );
+        let message = format!("the {what} id or name is empty");
+        let error = RemoteError::new(ErrorCode::InvalidArgument, message);
         return Err(error.with_field("target"));
     }
     if target.len() > MAX_TARGET {
-        let message = format!("a process id or name has at most {MAX_TARGET} bytes");
+        let message = format!("a {what} id or name has at most {MAX_TARGET} bytes");
         let error = RemoteError::new(ErrorCode::TooLarge, message);
         return Err(error.with_field("target").with_limit(MAX_TARGET as u64));
     }
@@ -153,6 +161,17 @@ mod tests {
             Ids::new(&[1; 16], "127.0.0.1:1", Some(2)).incarnation()
         );
         assert_ne!(one[..8], one[8..]);
+    }
+
+    #[test]
+    fn no_process_and_channel_have_the_same_id() {
+        let ids = Ids::new(&[1; 16], "127.0.0.1:1", None);
+        for ordinal in 0..100 {
+            assert_eq!(ids.process(ordinal, 0) % 2, 0);
+            assert_eq!(ids.channel(ordinal, 0) % 2, 1);
+            assert_ne!(ids.process(ordinal, 0), ids.process(ordinal, 1));
+            assert_ne!(ids.process(ordinal, 0) >> 8, ids.channel(ordinal, 0) >> 8);
+        }
     }
 
     #[test]

@@ -9,7 +9,10 @@
 //! Rules that hold everywhere:
 //!
 //! - Clients get ids of this server, never handles of the runtime; see [`ids`].
-//! - One hub per log reads it once, whatever the number of followers; see [`hub`].
+//! - One hub per log reads it once, whatever the number of followers; see [`hub`]. The same holds for each kind of
+//!   subscribers of a channel: a lossless one that is slow holds writers back, and never takes more memory than its ring.
+//! - A published message is acknowledged when the host has written it, and its credit returns then: the channel's
+//!   backpressure reaches the publisher. A publication outlives its connection, and each of its numbers is taken once.
 //! - At most [`Config::max_starts`] starts are in the host at a time, taken in turn from the connections; see [`starts`].
 //! - A changing request is executed at most once, however often it is sent; see [`sessions`].
 //! - Who came in has a role; what it may not do is refused before anything else is looked at; see [`policy`], [`access`].
@@ -18,11 +21,16 @@
 
 pub mod access;
 pub mod audit;
+mod channel_ops;
+mod channels;
 pub mod config;
 mod connection;
+mod deadlines;
+mod directory;
 mod failure;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
+mod feed;
 mod follow;
 mod greeting;
 pub mod host;
@@ -30,17 +38,24 @@ pub mod hub;
 pub mod ids;
 pub mod policy;
 mod processes;
+mod publications;
+mod publishing;
 pub mod quiet;
 mod rate;
 mod requests;
+pub mod ring;
 mod server;
 pub mod sessions;
 pub mod starts;
+mod subscriptions;
 pub mod table;
+mod topic;
 
 pub use audit::AuditEvent;
 pub use config::Config;
 pub use connection::ConnectionId;
-pub use host::{Completion, Host, HostCall, HostProcess, LogId, OpId};
+pub use host::{
+    Completion, Host, HostCall, HostChannel, HostProcess, LogId, OpId, ReaderId, WriterId,
+};
 pub use policy::{Permission, Permissions, Policy, Role, RoleId, RoleLimits};
 pub use server::{HostCounters, Server};

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use selium_remote_client_protocol::{
-    EntrypointArg, ErrorCode, RemoteError,
+    ErrorCode, RemoteError,
     abi::{ArgumentError, check_arguments},
     limits::{MAX_ARGUMENT_BYTES, MAX_ARGUMENTS},
     ops::{Common, ProcessRef, ProcessState, StartRequest, decode_target, op},
@@ -50,8 +50,10 @@ impl Server {
         asked: &Asked,
     ) -> Result<(), RemoteError> {
         let spec = StartRequest::decode(body)?;
+        self.allow_channels(asked.role, &spec)?;
         self.allow_start(asked.role, &spec)?;
         check_spec(&spec)?;
+        self.resolve_channels(&spec)?;
         self.allow_process(asked.role)?;
         let limit = self.config.max_processes;
         if self.table.live() >= limit {
@@ -98,10 +100,20 @@ impl Server {
                 self.conclude(&start.asked, start.waiter, start.token, Err(error));
                 continue;
             }
+            // One may have been deleted while the start waited.
+            let channels = match self.resolve_channels(&start.spec) {
+                Ok(channels) => channels,
+                Err(error) => {
+                    self.starts.finished();
+                    self.table.release_name(&start.name);
+                    self.conclude(&start.asked, start.waiter, start.token, Err(error));
+                    continue;
+                }
+            };
             let op = self.next_op();
             let spec = Box::new(start.spec.clone());
             self.starting.insert(op, start);
-            self.calls.push_back(HostCall::Start { op, spec });
+            self.calls.push_back(HostCall::Start { op, spec, channels });
         }
     }
 
@@ -121,7 +133,10 @@ impl Server {
             ..
         } = start;
         let result = match result {
-            Ok(host) => self.register(spec, name, host),
+            Ok(host) => {
+                self.channels_given(&spec);
+                self.register(spec, name, host)
+            }
             Err(words) => {
                 self.table.release_name(&name);
                 Err(failure::start(&spec, &words))
@@ -136,10 +151,10 @@ impl Server {
                     return self.next_starts();
                 }
                 // Others asked for the same and did not cancel.
-                self.record(&asked, &Done::Changed(reference));
+                self.record(&asked, &Done::Changed(Some(reference)));
                 self.respond(waiter, Err(error));
             }
-            Ok(reference) => self.record(&asked, &Done::Changed(reference)),
+            Ok(reference) => self.record(&asked, &Done::Changed(Some(reference))),
             // `conclude` records it.
             Err(_) => {}
         }
@@ -219,7 +234,7 @@ impl Server {
             Ok((ordinal, host, ProcessState::Started, _)) => (ordinal, host),
             // Stopping what is stopped changes nothing and is no error.
             Ok((_, _, _, reference)) => {
-                self.record(&asked, &Done::WasSo(&reference));
+                self.record(&asked, &Done::WasSo(Some(&reference)));
                 self.settle(waiter, token, Ok(reference.encode()));
                 return None;
             }
@@ -273,9 +288,9 @@ impl Server {
         }
         for (at, (waiter, token, asked)) in stop.waiters.into_iter().enumerate() {
             match &answer {
-                Ok(reference) if at == 0 => self.record(&asked, &Done::Changed(reference)),
+                Ok(reference) if at == 0 => self.record(&asked, &Done::Changed(Some(reference))),
                 // Who asked as well changed nothing by it.
-                Ok(reference) => self.record(&asked, &Done::WasSo(reference)),
+                Ok(reference) => self.record(&asked, &Done::WasSo(Some(reference))),
                 Err(_) => {}
             }
             let answer = answer.clone().map(|reference| reference.encode());
@@ -302,7 +317,7 @@ impl Server {
         let Some(process) = self.table.remove(ordinal) else {
             return;
         };
-        self.ring_bytes = self.ring_bytes.saturating_sub(process.hub.bytes());
+        self.ring_bytes = self.ring_bytes.saturating_sub(process.hub.ring().bytes());
         self.logs.remove(&process.hub.log());
         self.quiet.remove(process.hub.log());
         self.pump_followers(ordinal);
@@ -320,18 +335,6 @@ fn check_spec(spec: &StartRequest) -> Result<(), RemoteError> {
     }
     if spec.log_uri.as_ref().is_some_and(String::is_empty) {
         return invalid("log-uri", "the log URI is empty".to_owned());
-    }
-    if spec
-        .args
-        .iter()
-        .any(|arg| matches!(arg, EntrypointArg::Resource(_)))
-    {
-        // Client input never becomes a handle of the runtime; resources get ids here once there are channels.
-        return Err(RemoteError::new(
-            ErrorCode::Unsupported,
-            "this server has no resources to pass as arguments yet",
-        )
-        .with_field("arguments"));
     }
     check_arguments(&spec.signature, &spec.args, spec.log_uri.as_deref()).map_err(|error| {
         let (code, limit) = match error {

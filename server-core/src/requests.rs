@@ -9,8 +9,8 @@ use selium_remote_client_protocol::{
 };
 
 use crate::{
-    access::permission,
     audit::{Asked, Done},
+    policy::RoleId,
     server::{Server, Waiter},
     sessions::{Admission, Token},
 };
@@ -25,9 +25,7 @@ impl Server {
     /// Takes a request; it is answered here, or when the host has done what it asks for.
     pub(crate) fn request(&mut self, waiter: Waiter, op: u64, body: &[u8]) {
         // Before anything of it is read.
-        let allowed = permission(op).map_or(Ok(()), |permission| {
-            self.allow(self.role_of(waiter.0), permission)
-        });
+        let allowed = self.allow_request(self.role_of(waiter.0), op);
         let answer = match allowed {
             Ok(()) => match Common::decode(body) {
                 Ok(common) => self.execute(waiter, op, &common, body),
@@ -51,6 +49,14 @@ impl Server {
             op::PROCESS_LIST => Some(self.list(body)),
             op::PROCESS_INSPECT => Some(self.inspect(body)),
             op::LOG_FOLLOW => self.follow(waiter, common, body).err().map(Err),
+            op::CHANNEL_CREATE => self.create_channel(waiter, common, body),
+            op::CHANNEL_DELETE | op::CHANNEL_DRAIN | op::CHANNEL_SHARE => {
+                self.change_channel(waiter, common, op, body)
+            }
+            op::CHANNEL_LIST => Some(self.list_channels(body)),
+            op::CHANNEL_INSPECT => Some(self.inspect_channel(body)),
+            op::SUBSCRIBE => self.subscribe(waiter, common, body).err().map(Err),
+            op::PUBLISH => self.publish(waiter, body).err().map(Err),
             _ => Some(Err(RemoteError::new(
                 ErrorCode::Unsupported,
                 format!("this server has no operation {op}"),
@@ -68,6 +74,8 @@ impl Server {
         let (id, _) = waiter;
         if stream {
             self.drop_follower(waiter);
+            self.drop_subscriber(waiter);
+            self.drop_publisher(waiter);
             return;
         }
         for start in self.starts.remove(id, |start| start.waiter == waiter) {
@@ -126,16 +134,19 @@ impl Server {
                 ErrorCode::ResourceExhausted,
                 "too many retries of this request wait for it",
             ),
-            Admission::Foreign => {
-                let name = &self.roles.get(asked.role).role.name;
-                let message = format!(
-                    "the session began under another role than `{name}`; its requests and their outcomes are not yours"
-                );
-                RemoteError::new(ErrorCode::PermissionDenied, message).with_field("session")
-            }
+            Admission::Foreign => self.foreign(asked.role),
         };
         self.record(asked, &Done::Failed(&error));
         Err(Some(Err(error)))
+    }
+
+    /// What a client of this role is told about a session of another one.
+    pub(crate) fn foreign(&self, role: RoleId) -> RemoteError {
+        let name = &self.roles.get(role).role.name;
+        let message = format!(
+            "the session began under another role than `{name}`; its requests and their outcomes are not yours"
+        );
+        RemoteError::new(ErrorCode::PermissionDenied, message).with_field("session")
     }
 
     fn info(&self) -> ServerInfo {
@@ -152,7 +163,7 @@ impl Server {
             .map(|connection| connection.core.streams() as u64)
             .sum();
         info.hubs = self.logs.len() as u64;
-        info.ring_bytes = self.ring_bytes as u64;
+        info.ring_bytes = self.ring_bytes.saturating_add(self.topic_bytes) as u64;
         info.starts = self.starts.len() as u64;
         info.zombies = self
             .connections

@@ -11,15 +11,20 @@ use crate::{
     Config,
     access::Roles,
     audit::{Asked, Audit},
+    channel_ops::Change,
+    channels::Channels,
     connection::{Connection, ConnectionId, Counted},
+    deadlines::Deadlines,
     follow::LOOKS_IN_A_ROW,
-    host::{Completion, Host, HostCall, LogId, OpId},
-    hub::Entry,
+    host::{Completion, Host, HostCall, LogId, OpId, ReaderId},
     ids::Ids,
-    quiet::QuietLogs,
+    publications::Publications,
+    quiet::Quiet,
+    ring::Entry,
     sessions::{Sessions, Token},
     starts::StartQueue,
     table::Table,
+    topic::TopicId,
 };
 
 /// The least that a connection's streams may queue, however many connections there are.
@@ -74,9 +79,23 @@ pub struct Server {
     /// Who follows the log of the process with this number.
     pub(crate) followers: BTreeMap<u64, BTreeSet<Waiter>>,
     /// Logs that may not have shown their last record.
-    pub(crate) quiet: QuietLogs,
+    pub(crate) quiet: Quiet<LogId>,
     pub(crate) last_log: u64,
     pub(crate) ring_bytes: usize,
+    pub(crate) channels: Channels,
+    /// What is being done with channels in the host.
+    pub(crate) changing: BTreeMap<OpId, Change>,
+    pub(crate) readers: BTreeMap<ReaderId, TopicId>,
+    pub(crate) last_reader: u64,
+    /// Readers that may not have shown their last message.
+    pub(crate) quiet_readers: Quiet<ReaderId>,
+    /// Sources whose readers nobody needs, until when they stay.
+    pub(crate) lingering: Deadlines<TopicId>,
+    /// Lossless subscribers that hold writers back, until when they may.
+    pub(crate) stalled: Deadlines<Waiter>,
+    /// Bytes that the rings of all sources hold.
+    pub(crate) topic_bytes: usize,
+    pub(crate) publications: Publications,
     /// What all connections hold.
     pub(crate) total: Counted,
     pub(crate) counters: HostCounters,
@@ -104,9 +123,18 @@ impl Server {
             table: Table::default(),
             logs: BTreeMap::new(),
             followers: BTreeMap::new(),
-            quiet: QuietLogs::default(),
+            quiet: Quiet::default(),
             last_log: 0,
             ring_bytes: 0,
+            channels: Channels::default(),
+            changing: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            last_reader: 0,
+            quiet_readers: Quiet::default(),
+            lingering: Deadlines::default(),
+            stalled: Deadlines::default(),
+            topic_bytes: 0,
+            publications: Publications::new(config.max_publications),
             total: Counted::default(),
             counters: HostCounters::default(),
             starts: StartQueue::new(config.max_starts, config.max_waiting_starts),
@@ -133,6 +161,9 @@ impl Server {
         self.bound_reassembly(id);
         self.events(id);
         self.look_again(id, pinged);
+        if pinged && self.config.unix_origin_ms.is_none() {
+            self.nudge_readers(id);
+        }
         self.count(id);
         self.shed();
     }
@@ -169,6 +200,12 @@ impl Server {
                 self.with_hub(log, |process| process.hub.ended());
                 self.pump_log(log);
             }
+            Completion::ChannelDone { op, result } => self.channel_done(op, result),
+            Completion::ChannelGone { channel } => self.channel_gone(channel),
+            Completion::Read { reader, bytes } => self.read(reader, Entry::Record(bytes)),
+            Completion::ReadLost { reader } => self.read(reader, Entry::Lost),
+            Completion::ReaderEnded { reader, error } => self.reader_ended(reader, error),
+            Completion::Written { writer, result } => self.written(writer, result),
         }
     }
 
@@ -182,6 +219,11 @@ impl Server {
         while let Some(log) = self.quiet.pop(now) {
             self.calls.push_back(HostCall::NudgeLog { log });
         }
+        while let Some(reader) = self.quiet_readers.pop(now) {
+            self.calls.push_back(HostCall::NudgeReader { reader });
+        }
+        self.close_lingering();
+        self.end_stalled();
         let retention = self.config.retention;
         while let Some(ordinal) = self.table.stopped_before(now, retention) {
             self.forget(ordinal);
@@ -197,6 +239,9 @@ impl Server {
             .filter(|connection| connection.is_silent())
             .map(|connection| connection.hello_by)
             .chain(self.quiet.next())
+            .chain(self.quiet_readers.next())
+            .chain(self.lingering.next())
+            .chain(self.stalled.next())
             .chain(
                 self.table
                     .first_stopped()
@@ -330,9 +375,18 @@ impl Server {
                     self.cancelled((id, request), stream);
                 }
                 ServerEvent::Reset { id: request, .. } => self.cancelled((id, request), true),
-                ServerEvent::Room { id: request } => self.pump(id, request),
+                ServerEvent::Room { id: request } => {
+                    self.pump(id, request);
+                    self.pump_subscriber(id, request);
+                }
+                ServerEvent::Message {
+                    id: request,
+                    seq,
+                    payload,
+                    cost,
+                } => self.published((id, request), seq, payload, cost),
+                ServerEvent::Ended { id: request } => self.publication_ended((id, request)),
                 ServerEvent::Closed(reason) => self.closed(id, &reason),
-                // No operation opens a stream from the client yet.
                 _ => {}
             }
         }
@@ -361,7 +415,7 @@ impl Server {
     }
 
     /// Counts what a connection holds now.
-    fn count(&mut self, id: ConnectionId) {
+    pub(crate) fn count(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             let before = core::mem::replace(
                 &mut connection.counted,

@@ -73,24 +73,17 @@ impl<W> Sessions<W> {
 
     /// Reserves a token for a request of a client with this role, or says what is known of it.
     pub fn admit(&mut self, token: Token, retry: bool, role: RoleId, waiter: W) -> Admission {
-        let (session, sequence) = token;
+        let (id, sequence) = token;
         self.clock += 1;
-        if !self.sessions.contains_key(&session) {
-            if retry {
-                return Admission::Unknown;
-            }
-            self.make_room();
+        if retry && !self.sessions.contains_key(&id) {
+            return Admission::Unknown;
         }
-        let session = self.sessions.entry(session).or_insert_with(|| Session {
-            role,
-            outcomes: BTreeMap::new(),
-            forgotten: None,
-            used: 0,
-        });
+        let (clock, max_outcomes) = (self.clock, self.max_outcomes);
+        let session = self.session(id, role);
         if session.role != role {
             return Admission::Foreign;
         }
-        session.used = self.clock;
+        session.used = clock;
         match session.outcomes.get_mut(&sequence) {
             Some(Outcome::Done(result)) => Admission::Done(result.clone()),
             Some(Outcome::Running(waiters)) => {
@@ -107,10 +100,35 @@ impl<W> Sessions<W> {
                 session
                     .outcomes
                     .insert(sequence, Outcome::Running(vec![waiter]));
-                Self::trim(session, self.max_outcomes);
+                Self::trim(session, max_outcomes);
                 Admission::Execute
             }
         }
+    }
+
+    /// Whether a session belongs to this role; one that is new does from now on.
+    pub fn claim(&mut self, session: [u8; 16], role: RoleId) -> bool {
+        self.clock += 1;
+        let clock = self.clock;
+        let session = self.session(session, role);
+        let is_its_own = session.role == role;
+        if is_its_own {
+            session.used = clock;
+        }
+        is_its_own
+    }
+
+    /// The session, made if it is new.
+    fn session(&mut self, id: [u8; 16], role: RoleId) -> &mut Session<W> {
+        if !self.sessions.contains_key(&id) {
+            self.make_room();
+        }
+        self.sessions.entry(id).or_insert_with(|| Session {
+            role,
+            outcomes: BTreeMap::new(),
+            forgotten: None,
+            used: 0,
+        })
     }
 
     /// Who waits for a running operation.
@@ -276,6 +294,17 @@ mod tests {
             sessions.admit((S, 1), true, R, ()),
             Admission::Done(Ok(vec![7]))
         );
+    }
+
+    #[test]
+    fn a_session_is_claimed_without_a_token() {
+        let mut sessions: Sessions<()> = Sessions::new(2, 4);
+        assert!(sessions.claim(S, R));
+        assert!(!sessions.claim(S, OTHER));
+        assert_eq!(sessions.admit((S, 1), false, OTHER, ()), Admission::Foreign);
+        assert_eq!(sessions.admit((S, 1), true, R, ()), Admission::Unknown);
+        assert!(sessions.claim(S, R));
+        assert_eq!(sessions.sessions.len(), 1);
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! The process table: what was started here, by id and by name.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use selium_remote_client_protocol::{
-    Capability, ErrorCode, RemoteError, Time,
+    Capability, RemoteError, Time,
     ops::{ProcessInfo, ProcessRef, ProcessState, StartRequest},
 };
 
 use crate::{
+    directory::{Directory, Listed},
     host::HostProcess,
     hub::Hub,
-    ids::{self, Ids},
+    ids::Ids,
     policy::RoleId,
 };
 
@@ -64,7 +65,7 @@ impl Process {
         info.state = self.state;
         info.capabilities.clone_from(&self.capabilities);
         info.log = self.hub.state();
-        info.log_records = self.hub.next();
+        info.log_records = self.hub.ring().next();
         info.started_ms = self.started_ms;
         info.stopped_ms = self.stopped_ms;
         info.last_log_ms = self.hub.last_ms();
@@ -79,66 +80,73 @@ pub fn can_log(capabilities: &[Capability]) -> bool {
         && capabilities.contains(&Capability::ChannelWriter)
 }
 
+impl Listed for Process {
+    const WHAT: &'static str = "process";
+    const SEVERAL: &'static str = "processes";
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// The table.
 #[derive(Debug, Default)]
 pub struct Table {
-    by_ordinal: BTreeMap<u64, Process>,
-    by_id: BTreeMap<u64, u64>,
-    by_name: BTreeMap<String, u64>,
-    /// Names of starts that are under way, and the roles of who asked for them.
-    reserved: BTreeMap<String, RoleId>,
+    all: Directory<Process>,
     /// Stopped processes, the one stopped first in front.
     stopped: VecDeque<u64>,
-    last_ordinal: u64,
 }
 
 impl Table {
     /// Processes, stopped ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_ordinal.len()
+        self.all.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_ordinal.is_empty()
+        self.len() == 0
     }
 
     /// Processes that are started and not stopped, and starts that are under way.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.len().saturating_sub(self.stopped.len()) + self.reserved.len()
+        self.len().saturating_sub(self.stopped.len()) + self.all.reserved()
     }
 
     /// Those of them that a role's clients asked for.
     #[must_use]
     pub fn live_of(&self, role: RoleId) -> usize {
-        let reserved = self.reserved.values().filter(|of| **of == role).count();
         let started =
             |process: &&Process| process.role == role && process.state == ProcessState::Started;
-        reserved + self.iter().filter(started).count()
+        self.all.reserved_of(role) + self.iter().filter(started).count()
     }
 
     /// All processes, in the order of their starts.
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        self.by_ordinal.values()
+        self.all.iter()
     }
 
     /// Processes from this cursor on.
     pub fn from_cursor(&self, cursor: u64) -> impl Iterator<Item = &Process> {
-        self.by_ordinal.range(cursor..).map(|(_, process)| process)
+        self.all.since(cursor)
     }
 
     /// The process with this number.
     #[must_use]
     pub fn get(&self, ordinal: u64) -> Option<&Process> {
-        self.by_ordinal.get(&ordinal)
+        self.all.get(ordinal)
     }
 
     /// The same, to change it.
     pub fn get_mut(&mut self, ordinal: u64) -> Option<&mut Process> {
-        self.by_ordinal.get_mut(&ordinal)
+        self.all.get_mut(ordinal)
     }
 
     /// Reserves a name for a start that a client with this role asks for: the one it asks for, or one made of its module.
@@ -150,35 +158,13 @@ impl Table {
         spec: &StartRequest,
         role: RoleId,
     ) -> Result<String, RemoteError> {
-        let taken =
-            |name: &str| self.by_name.contains_key(name) || self.reserved.contains_key(name);
-        let name = match &spec.name {
-            Some(name) => {
-                ids::check_name(name)?;
-                if taken(name) {
-                    return Err(RemoteError::new(
-                        ErrorCode::AlreadyExists,
-                        format!("there is a process named `{name}`"),
-                    )
-                    .with_field("name"));
-                }
-                name.clone()
-            }
-            None => {
-                let mut number = self.last_ordinal + self.reserved.len() as u64 + 1;
-                while taken(&ids::default_name(&spec.module, number)) {
-                    number += 1;
-                }
-                ids::default_name(&spec.module, number)
-            }
-        };
-        self.reserved.insert(name.clone(), role);
-        Ok(name)
+        self.all
+            .reserve_name(spec.name.as_deref(), &spec.module, role)
     }
 
     /// Gives a reserved name back.
     pub fn release_name(&mut self, name: &str) {
-        self.reserved.remove(name);
+        self.all.release_name(name);
     }
 
     /// Adds a process under a reserved name.
@@ -191,32 +177,23 @@ impl Table {
         hub: Hub,
         now_ms: Option<u64>,
     ) -> &mut Process {
-        let role = self.reserved.remove(&name).unwrap_or_default();
-        self.last_ordinal += 1;
-        let ordinal = self.last_ordinal;
-        let mut round = 0;
-        let mut id = ids.process(ordinal, round);
-        while id == 0 || self.by_id.contains_key(&id) {
-            round += 1;
-            id = ids.process(ordinal, round);
-        }
-        self.by_id.insert(id, ordinal);
-        self.by_name.insert(name.clone(), ordinal);
-        self.by_ordinal.entry(ordinal).or_insert(Process {
-            id,
-            ordinal,
-            name,
-            module: spec.module,
-            entrypoint: spec.entrypoint,
-            capabilities: spec.capabilities,
-            role,
-            host,
-            state: ProcessState::Started,
-            started_ms: now_ms,
-            stopped_ms: None,
-            stopped_at: None,
-            hub,
-        })
+        let id = |ordinal, round| ids.process(ordinal, round);
+        self.all
+            .insert(&name.clone(), id, |id, ordinal, role| Process {
+                id,
+                ordinal,
+                name,
+                module: spec.module,
+                entrypoint: spec.entrypoint,
+                capabilities: spec.capabilities,
+                role,
+                host,
+                state: ProcessState::Started,
+                started_ms: now_ms,
+                stopped_ms: None,
+                stopped_at: None,
+                hub,
+            })
     }
 
     /// The process that a target names: a full id first, then a name, then a unique prefix of an id.
@@ -224,42 +201,7 @@ impl Table {
     /// # Errors
     /// "not found" when there is none, "invalid argument" when a prefix fits several.
     pub fn find(&self, target: &str) -> Result<&Process, RemoteError> {
-        ids::check_target(target)?;
-        let process = |ordinal: &u64| self.by_ordinal.get(ordinal);
-        let shown = target.escape_debug();
-        let is_prefix = ids::is_id_prefix(target);
-        if is_prefix && target.len() == ids::ID_DIGITS {
-            let id = u64::from_str_radix(target, 16).unwrap_or_default();
-            if let Some(found) = self.by_id.get(&id).and_then(process) {
-                return Ok(found);
-            }
-        }
-        if let Some(found) = self.by_name.get(target).and_then(process) {
-            return Ok(found);
-        }
-        let mut fitting = Vec::new();
-        if is_prefix {
-            let digits = target.len() as u32;
-            let low = u64::from_str_radix(target, 16).unwrap_or_default();
-            let shift = 64 - 4 * digits;
-            let low = low.checked_shl(shift).unwrap_or_default();
-            let high = low | 1u64.checked_shl(shift).map_or(u64::MAX, |bit| bit - 1);
-            fitting.extend(
-                self.by_id
-                    .range(low..=high)
-                    .map(|(_, ordinal)| ordinal)
-                    .take(2),
-            );
-        }
-        match fitting[..] {
-            [ordinal] => process(ordinal).ok_or_else(|| not_found(&shown.to_string())),
-            [] => Err(not_found(&shown.to_string())),
-            _ => Err(RemoteError::new(
-                ErrorCode::InvalidArgument,
-                format!("`{shown}` fits several processes; give more digits of the id"),
-            )
-            .with_field("target")),
-        }
+        self.all.find(target)
     }
 
     /// Marks a process as stopped; answers the number of the one to forget, when more than `max_stopped` are kept.
@@ -270,7 +212,7 @@ impl Table {
         now_ms: Option<u64>,
         max_stopped: usize,
     ) -> Option<u64> {
-        let process = self.by_ordinal.get_mut(&ordinal)?;
+        let process = self.all.get_mut(ordinal)?;
         if process.state == ProcessState::Stopped {
             return None;
         }
@@ -287,7 +229,7 @@ impl Table {
     #[must_use]
     pub fn first_stopped(&self) -> Option<Time> {
         let first = self.stopped.front()?;
-        self.by_ordinal.get(first)?.stopped_at
+        self.all.get(*first)?.stopped_at
     }
 
     /// The process that was stopped first, if that is `retention` ago or longer.
@@ -299,26 +241,18 @@ impl Table {
 
     /// Forgets a process.
     pub fn remove(&mut self, ordinal: u64) -> Option<Process> {
-        let process = self.by_ordinal.remove(&ordinal)?;
-        self.by_id.remove(&process.id);
-        self.by_name.remove(&process.name);
+        let process = self.all.remove(ordinal)?;
         self.stopped.retain(|stopped| *stopped != ordinal);
         Some(process)
     }
 }
 
-fn not_found(shown: &str) -> RemoteError {
-    RemoteError::new(
-        ErrorCode::NotFound,
-        format!("there is no process `{shown}`"),
-    )
-    .with_field("target")
-}
-
 #[cfg(test)]
 mod tests {
+    use selium_remote_client_protocol::ErrorCode;
+
     use super::*;
-    use crate::host::LogId;
+    use crate::{host::LogId, ids};
 
     fn spec(name: Option<&str>) -> StartRequest {
         StartRequest::with(|made| {

@@ -40,7 +40,12 @@ fn a_process_is_started_followed_and_stopped() {
         world.peers[a].answers.is_empty(),
         "not before the host has started it"
     );
-    let [HostCall::Start { op, spec: asked }] = &world.host.take()[..] else {
+    let [
+        HostCall::Start {
+            op, spec: asked, ..
+        },
+    ] = &world.host.take()[..]
+    else {
         panic!()
     };
     assert_eq!(asked.capabilities, LOGGING, "exactly what was passed in");
@@ -211,11 +216,7 @@ fn bad_requests_name_the_thing_and_change_nothing() {
         );
         s.args = vec![EntrypointArg::Resource(1)];
     };
-    assert_eq!(
-        refused(&resource).0,
-        ErrorCode::Unsupported,
-        "no raw handles"
-    );
+    assert_eq!(refused(&resource).0, ErrorCode::NotFound, "no raw handles");
     assert_eq!(
         world.inspect(a, "nobody").unwrap_err().code,
         ErrorCode::NotFound

@@ -1,47 +1,16 @@
-//! Drives a protocol machine of the Selium Remote Client over one stream of a quinn connection, on tokio.
-//!
-//! There is no protocol in this crate. [`dial`] makes the connection and its one bidirectional stream (PROTOCOL.md, "A
-//! connection's life"), [`Wire::drive`] starts the task that carries bytes and time between the stream and a
-//! [`Machine`], and [`Link`] is how everybody else gets at that machine.
-//!
-//! ```text
-//!               Link::with                        one task
-//!   users  ------------------->  Mutex<Machine>  <---------->  quinn stream
-//!               changes                           bytes, time
-//! ```
-//!
-//! Reading never waits for writing, so that the two sides cannot block each other. A transport for another runtime
-//! has the same names and the same [`Machine`].
+//! tokio as the runtime of the Selium Remote Client's transport (`selium-remote-transport-quinn`).
 
-mod cause;
-mod dial;
-mod drive;
-mod error;
-mod link;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use selium_remote_client_protocol::{Time, Transmit};
+use selium_remote_transport_quinn::Runtime;
+use tokio::{runtime::Handle, task::spawn_blocking};
 
-pub use cause::{Cause, Rejection, cause};
-pub use dial::{MAX_ADDRESSES, Target, Windows, Wire, dial, unblock};
-pub use error::{DialError, Phase};
-pub use link::Link;
-pub use quinn::ConnectionError;
-
-/// What is driven: two doors in (bytes, time), two out (bytes, the next time); events stay inside it.
+/// The runtime around the caller, with I/O and time enabled; `None` when there is none.
 ///
-/// All calls are made under one lock, none of them may block.
-pub trait Machine: Send + 'static {
-    /// Takes bytes from the stream.
-    fn handle_input(&mut self, now: Time, bytes: Bytes);
-    /// The stream or its connection ended.
-    fn handle_eof(&mut self, now: Time);
-    /// Takes the passing of time. What [`Machine::poll_timeout`] says afterwards lies behind `now`.
-    fn handle_timeout(&mut self, now: Time);
-    /// The next write, of at most `max` bytes.
-    fn poll_transmit(&mut self, max: usize) -> Option<Transmit>;
-    /// When [`Machine::handle_timeout`] is due.
-    fn poll_timeout(&self) -> Option<Time>;
-    /// Whether it is over. What [`Machine::poll_transmit`] still gives is sent, then the connection is closed.
-    fn is_closed(&self) -> bool;
+/// Whatever is done on it has to be done within it.
+#[must_use]
+pub fn runtime() -> Option<Runtime> {
+    Handle::try_current().ok()?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    Some(Runtime::new(runtime, |work| drop(spawn_blocking(work))))
 }

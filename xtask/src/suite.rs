@@ -2,6 +2,9 @@
 //!
 //! End-to-end tests run only where `SELIUM_REMOTE_E2E` is set, because they need a machine that was set up; plain
 //! `cargo test` skips them.
+//!
+//! The workspace's tests run the client on tokio. Its suite runs on the other runtimes as well, each of which is another
+//! build of it.
 
 use std::ffi::OsString;
 use std::process::{ExitCode, ExitStatus};
@@ -13,7 +16,14 @@ use crate::project::Project;
 use crate::setup::Machine;
 use crate::{artifacts, core_alone, proc, ui};
 
-/// Builds what the end-to-end tests need, runs all tests and returns cargo's exit code.
+/// The client's features for runtimes other than the default one.
+const OTHER_RUNTIMES: [&str; 2] = ["async-std", "smol"];
+
+/// What knows of runtimes.
+const ON_RUNTIMES: [&str; 2] = ["selium-remote-client", "selium-remote-transport-async-std"];
+
+/// Builds what the end-to-end tests need, runs all tests and returns cargo's exit code: the first that is none of
+/// success. With arguments for cargo, it runs what these ask for, and not the client on other runtimes.
 pub(crate) fn run(
     project: &Project,
     cache: &Cache,
@@ -37,7 +47,33 @@ pub(crate) fn run(
             .env("SELIUM_REMOTE_CLI", &cli);
         proc::run_through(&mut command)
     })?;
-    Ok(exit_code(status))
+    let mut code = exit_code(status);
+    if cargo_args.is_empty() {
+        for runtime in OTHER_RUNTIMES {
+            let status = on_runtime(project, runtime)?;
+            if code == ExitCode::SUCCESS {
+                code = exit_code(status);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Runs the client's and the transport's tests on another runtime.
+fn on_runtime(project: &Project, runtime: &str) -> Result<ExitStatus> {
+    ui::step(&format!("run the client's tests on {runtime}"), || {
+        let mut command = proc::cargo();
+        command
+            .current_dir(&project.root)
+            .args(["test", "--no-fail-fast", "--no-default-features"])
+            .args(["--features", runtime])
+            .args(
+                ON_RUNTIMES
+                    .iter()
+                    .flat_map(|package| ["--package", package]),
+            );
+        proc::run_through(&mut command)
+    })
 }
 
 /// Cargo's own code; one that was ended by a signal has none and counts as a failure.

@@ -12,8 +12,9 @@ use futures_channel::oneshot::Receiver;
 use selium_remote_client_protocol::{
     ErrorCode, Limits,
     hello::ClientHello,
-    limits::MAX_WRITE,
-    ops::{FollowRequest, InfoRequest, StopRequest},
+    limits::{MAX_CHUNK, MAX_WRITE},
+    ops::{FollowRequest, InfoRequest, PublishRequest, StopRequest},
+    publish::Publication,
     server::{ServerConnection, ServerEvent},
 };
 
@@ -24,7 +25,8 @@ const SECOND: Duration = Duration::from_secs(1);
 fn asks() -> Manner {
     Manner {
         changing: false,
-        stream: false,
+        stream: StreamKind::None,
+        weight: None,
         timeout: SECOND,
     }
 }
@@ -38,7 +40,7 @@ fn changes() -> Manner {
 
 fn follows() -> Manner {
     Manner {
-        stream: true,
+        stream: StreamKind::ToClient,
         ..asks()
     }
 }
@@ -147,6 +149,42 @@ impl Pair {
         id
     }
 
+    /// A stream to the server, which has opened it, with a publication of its own.
+    fn publish(&mut self, backlog: usize, weight: Option<Weight>) -> RequestId {
+        let request = PublishRequest::default();
+        let manner = Manner {
+            stream: StreamKind::ToServer,
+            weight,
+            ..asks()
+        };
+        let (id, mut answer) = self.session.call(self.now, &request, manner).unwrap();
+        let (_, body) = self.request();
+        assert_eq!(Common::decode(&body).unwrap().weight, weight);
+        self.server
+            .respond_stream(id, Vec::new(), StreamKind::ToServer)
+            .unwrap();
+        self.exchange();
+        assert!(matches!(answer.try_recv(), Ok(Some(Outcome::Answer(_)))));
+        self.session.attach(id, Publication::new(backlog));
+        id
+    }
+
+    fn push(&mut self, id: RequestId, message: &[u8]) -> Result<u64, Refusal> {
+        let waker = Arc::clone(&self.wakes).into();
+        let message = Bytes::copy_from_slice(message);
+        self.session.push(id, &message, Some(&waker))
+    }
+
+    /// The messages that the server has got since the last time, with the streams and what they cost.
+    fn got(&mut self) -> Vec<(RequestId, u64, usize)> {
+        self.exchange();
+        let messages = self.events.drain(..).filter_map(|event| match event {
+            ServerEvent::Message { id, seq, cost, .. } => Some((id, seq, cost)),
+            _ => None,
+        });
+        messages.collect()
+    }
+
     fn arrival(&mut self, id: RequestId) -> Poll<Arrival> {
         let waker = Arc::clone(&self.wakes).into();
         self.session
@@ -162,6 +200,7 @@ impl Pair {
         self.session.pending.is_empty()
             && self.session.waiting_bytes == 0
             && self.session.inflows.is_empty()
+            && self.session.outflows.is_empty()
             && self.session.pings.is_empty()
     }
 }
@@ -425,4 +464,120 @@ fn long_requests_do_not_pile_up_and_do_not_end_the_connection() {
     pair.server.respond(first, Ok(Vec::new()));
     pair.exchange();
     assert!(pair.session.call(pair.now, &long, asks()).is_ok());
+}
+
+#[test]
+fn a_publication_waits_for_acknowledgements_and_wakes_who_waits() {
+    let mut pair = Pair::open();
+    let id = pair.publish(MAX_CHUNK, None);
+    let long = vec![0; MAX_CHUNK - 100];
+    assert_eq!(pair.push(id, &long), Ok(0));
+    assert_eq!(pair.push(id, &long), Err(Refusal::Full));
+    assert_eq!(pair.got().len(), 1);
+    assert_eq!(pair.woken(), 0);
+    assert_eq!(pair.session.standing(id, None), Standing::default());
+    pair.server.acknowledge(id, 0, true);
+    pair.exchange();
+    assert_eq!(pair.woken(), 1);
+    let standing = Standing {
+        acknowledged: Some(0),
+        flushed: true,
+        may_be_dropped: true,
+        over: false,
+    };
+    assert_eq!(pair.session.standing(id, None), standing);
+    assert_eq!(pair.push(id, &long), Ok(1));
+    assert_eq!(pair.session.unacknowledged(id).len(), 1);
+    pair.session.finish(id);
+    pair.got();
+    pair.server.end(id, None);
+    pair.exchange();
+    assert!(pair.session.standing(id, None).over);
+    assert_eq!(pair.push(id, b"x"), Err(Refusal::Over));
+    let (publication, over) = pair.session.detach(id).unwrap();
+    assert_eq!(over, Over::Ended(None));
+    assert_eq!(unacknowledged(&publication).len(), 1);
+    assert_eq!(acknowledged(&publication), Some(0));
+    assert!(pair.is_clean());
+}
+
+#[test]
+fn a_publication_moves_on_while_nobody_looks() {
+    let mut pair = Pair::open();
+    let id = pair.publish(1 << 20, None);
+    // More than the core queues and than the server gives credit for.
+    for number in 0..500 {
+        assert_eq!(pair.push(id, &[1; 1_000]), Ok(number));
+    }
+    let mut expected = 0;
+    loop {
+        let got = pair.got();
+        if got.is_empty() {
+            break;
+        }
+        for (_, seq, cost) in got {
+            assert_eq!(seq, expected);
+            expected += 1;
+            pair.server.consume(id, cost);
+        }
+    }
+    assert_eq!(expected, 500);
+    pair.server.acknowledge(id, 499, false);
+    pair.exchange();
+    assert!(pair.session.standing(id, None).flushed);
+    pair.session.abandon(id);
+    assert!(pair.is_clean());
+}
+
+#[test]
+fn a_publication_outlives_its_connection() {
+    let mut pair = Pair::open();
+    let id = pair.publish(1 << 20, None);
+    for number in 0..3 {
+        assert_eq!(pair.push(id, b"one"), Ok(number));
+    }
+    assert!(pair.session.detach(id).is_none(), "it is not over");
+    assert_eq!(pair.got().len(), 3);
+    assert_eq!(pair.push(id, b"one"), Ok(3));
+    pair.server.acknowledge(id, 0, false);
+    pair.exchange();
+    pair.events.clear();
+    // Somebody waits.
+    let waker = Arc::clone(&pair.wakes).into();
+    pair.session.standing(id, Some(&waker));
+    let before = pair.woken();
+    pair.session.handle_eof(pair.now);
+    assert_eq!(pair.woken(), before + 1);
+    let (mut publication, over) = pair.session.detach(id).unwrap();
+    assert_eq!(over, Over::Closed);
+    assert!(pair.is_clean());
+
+    let mut pair = Pair::open();
+    assert_eq!(publication.resume(Some(1)), Ok(1));
+    let id = pair.publish(1, None);
+    pair.session.attach(id, publication);
+    let sent: Vec<u64> = pair.got().iter().map(|(_, seq, _)| *seq).collect();
+    assert_eq!(sent, [2, 3]);
+}
+
+#[test]
+fn a_heavier_publication_gets_more_of_a_write() {
+    let mut pair = Pair::open();
+    let weight = Weight::new(3).unwrap();
+    let light = pair.publish(1 << 20, None);
+    let heavy = pair.publish(1 << 20, Some(weight));
+    for _ in 0..60 {
+        for id in [light, heavy] {
+            pair.push(id, &[1; 1_000]).unwrap();
+        }
+    }
+    let write = pair.session.poll_transmit(MAX_WRITE).unwrap();
+    pair.server.handle_input(pair.now, write.to_vec().into());
+    let mut bytes = BTreeMap::new();
+    while let Some(event) = pair.server.poll_event() {
+        if let ServerEvent::Message { id, cost, .. } = event {
+            *bytes.entry(id).or_insert(0) += cost;
+        }
+    }
+    assert!(bytes[&heavy] > 2 * bytes[&light], "{bytes:?}");
 }

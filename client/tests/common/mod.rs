@@ -1,5 +1,14 @@
 //! A server for tests: the core's own server machine over a quinn endpoint on 127.0.0.1, played by hand.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+pub(crate) mod hub;
+pub(crate) mod runtime;
 
 use std::{future::Future, sync::Arc, time::Duration, time::Instant};
 
@@ -20,13 +29,15 @@ use selium_remote_client_protocol::{
     server::{ServerConnection, ServerEvent},
 };
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+
+use self::hub::Hub;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
+    runtime::timeout(PATIENCE, future)
         .await
         .expect("it happens soon")
 }
@@ -182,7 +193,8 @@ impl Server {
         let (connection, send, recv) = self.accept().await;
         let (tell, events) = mpsc::unbounded_channel();
         let (commands, orders) = mpsc::unbounded_channel();
-        tokio::spawn(play(limits, send, recv, tell, orders));
+        let tell: Tell = Box::new(move |_, event| drop(tell.send(event)));
+        runtime::spawn(play(limits, send, recv, tell, orders));
         Peer {
             connection,
             events,
@@ -198,6 +210,23 @@ impl Server {
     pub(crate) async fn connect_with(&self, config: ClientConfigBuilder) -> (Client, Peer) {
         let (client, peer) =
             soon(async { tokio::join!(config.connect(), self.peer(Limits::default())) }).await;
+        (client.unwrap(), peer)
+    }
+
+    /// A connected client whose server has channels.
+    pub(crate) async fn connect_to_hub(
+        &self,
+        config: ClientConfigBuilder,
+        limits: Limits,
+    ) -> (Client, HubPeer) {
+        let serve = async {
+            let (connection, send, recv) = self.accept().await;
+            let (orders, received) = mpsc::unbounded_channel();
+            let application = Hub::default();
+            runtime::spawn(play(limits, send, recv, application, received));
+            HubPeer { connection, orders }
+        };
+        let (client, peer) = soon(async { tokio::join!(config.connect(), serve) }).await;
         (client.unwrap(), peer)
     }
 
@@ -217,19 +246,70 @@ impl Server {
     }
 }
 
-type Order = Box<dyn FnOnce(&mut ServerConnection) + Send>;
+/// What a server does with its events.
+pub(crate) trait Application: Send {
+    fn event(&mut self, core: &mut ServerConnection, event: ServerEvent);
+}
+
+impl<F: FnMut(&mut ServerConnection, ServerEvent) + Send> Application for F {
+    fn event(&mut self, core: &mut ServerConnection, event: ServerEvent) {
+        self(core, event);
+    }
+}
+
+type Order<A> = Box<dyn FnOnce(&mut ServerConnection, &mut A) + Send>;
+
+/// The server's side of a connection to a server with channels.
+pub(crate) struct HubPeer {
+    pub(crate) connection: quinn::Connection,
+    orders: mpsc::UnboundedSender<Order<Hub>>,
+}
+
+impl HubPeer {
+    /// Does something on the server and answers what came of it.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        order: impl FnOnce(&mut ServerConnection, &mut Hub) -> T + Send + 'static,
+    ) -> T {
+        let (tell, told) = oneshot::channel();
+        let order = move |core: &mut ServerConnection, hub: &mut Hub| {
+            let _ = tell.send(order(core, hub));
+        };
+        assert!(self.orders.send(Box::new(order)).is_ok());
+        soon(told).await.expect("the server runs")
+    }
+
+    /// Waits until something is so on the server.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        is: impl Fn(&ServerConnection, &Hub) -> bool + Clone + Send + 'static,
+    ) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let is = is.clone();
+            if self.ask(move |core, hub| is(core, hub)).await {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it happens soon: {what}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+type Tell = Box<dyn FnMut(&mut ServerConnection, ServerEvent) + Send>;
 
 /// The server's side of one connection.
 pub(crate) struct Peer {
     pub(crate) connection: quinn::Connection,
     events: mpsc::UnboundedReceiver<ServerEvent>,
-    commands: mpsc::UnboundedSender<Order>,
+    commands: mpsc::UnboundedSender<Order<Tell>>,
 }
 
 impl Peer {
     /// Does something on the server.
     pub(crate) fn act(&self, order: impl FnOnce(&mut ServerConnection) + Send + 'static) {
-        let _ = self.commands.send(Box::new(order));
+        let _ = self.commands.send(Box::new(|core, _| order(core)));
     }
 
     /// The next event on the server.
@@ -252,12 +332,12 @@ pub(crate) fn hello(limits: &Limits) -> ServerHello {
     hello
 }
 
-async fn play(
+async fn play<A: Application>(
     limits: Limits,
     mut send: SendStream,
     mut recv: RecvStream,
-    tell: mpsc::UnboundedSender<ServerEvent>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut application: A,
+    mut orders: mpsc::UnboundedReceiver<Order<A>>,
 ) {
     let origin = Instant::now();
     let mut core = ServerConnection::new(limits);
@@ -265,7 +345,7 @@ async fn play(
         while let Some(event) = core.poll_event() {
             match event {
                 ServerEvent::Hello(_) => core.accept(&hello(&limits)),
-                event => drop(tell.send(event)),
+                event => application.event(&mut core, event),
             }
         }
         while let Some(mut transmit) = core.poll_transmit(MAX_WRITE) {
@@ -284,7 +364,7 @@ async fn play(
                 Ok(Some(chunk)) => core.handle_input(now, chunk.bytes),
                 _ => core.handle_eof(now),
             },
-            Some(order) = orders.recv() => order(&mut core),
+            Some(order) = orders.recv() => order(&mut core, &mut application),
         }
     }
 }

@@ -16,12 +16,15 @@ use crate::{
     hello::{ClientHello, ServerHello},
     legacy as legacy_format,
     limits::{
-        MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_CHUNK, MAX_ENVELOPE, MAX_ERROR_FIELD,
-        MAX_ERROR_MESSAGE, MAX_FRAME, MAX_LIST,
+        MAX_ARGUMENT_BYTES, MAX_ARGUMENTS, MAX_CAPACITY, MAX_CHUNK, MAX_ENVELOPE, MAX_ERROR_FIELD,
+        MAX_ERROR_MESSAGE, MAX_FRAME, MAX_LIST, MAX_NAME,
     },
     ops::{
-        Common, FollowRequest, FollowStarted, InspectRequest, ListRequest, ProcessInfo,
-        ProcessList, ProcessRef, Request, ServerInfo, StartRequest, StopRequest, decode_target,
+        ChannelInfo, ChannelList, Common, CreateRequest, DeleteRequest, DrainRequest,
+        FollowRequest, FollowStarted, InspectChannelRequest, InspectRequest, ListChannelsRequest,
+        ListRequest, ProcessInfo, ProcessList, ProcessRef, PublishRequest, PublishStarted, Request,
+        ServerInfo, ShareRequest, StartRequest, StopRequest, SubscribeRequest, SubscribeStarted,
+        decode_target,
     },
     payload::COPY_BELOW,
     varint,
@@ -391,11 +394,18 @@ fn response<T: Debug + PartialEq>(
     }
 }
 
+/// First bytes from here on mean requests and responses about channels. Others keep what they meant before there were
+/// any, and with them the corpus.
+const CHANNEL_OPS: u8 = 0xf0;
+
 /// Every operation's request and response. The first byte says which.
 pub fn ops(data: &[u8]) {
     let Some((which, body)) = data.split_first() else {
         return;
     };
+    if let Some(which) = which.checked_sub(CHANNEL_OPS) {
+        return channel_ops(which % 8, body);
+    }
     match which % 9 {
         0 => {
             if let Some(start) = request(body, StartRequest::decode) {
@@ -438,6 +448,61 @@ pub fn ops(data: &[u8]) {
         }
         7 => drop(response(body, FollowStarted::decode, FollowStarted::encode)),
         _ => drop(response(body, ServerInfo::decode, ServerInfo::encode)),
+    }
+}
+
+/// A request's body whose fields can be compared.
+fn exact<T: Request + Debug + PartialEq>(
+    body: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, FieldError>,
+) -> Option<T> {
+    let read = request(body, &decode)?;
+    assert_eq!(decode(&read.encode(&Common::default())).as_ref(), Ok(&read));
+    Some(read)
+}
+
+fn channel_ops(which: u8, body: &[u8]) {
+    match which {
+        0 => {
+            if let Some(create) = exact(body, CreateRequest::decode) {
+                assert!((1..=MAX_CAPACITY).contains(&create.capacity));
+                assert!(create.name.is_none_or(|name| name.len() <= MAX_NAME));
+            }
+        }
+        1 => {
+            let target = |body: &[u8]| decode_target(body);
+            drop(exact(body, |body| {
+                target(body).map(|target| DeleteRequest { target })
+            }));
+            drop(exact(body, |body| {
+                target(body).map(|target| DrainRequest { target })
+            }));
+            drop(exact(body, |body| {
+                target(body).map(|target| ShareRequest { target })
+            }));
+            drop(exact(body, |body| {
+                target(body).map(|target| InspectChannelRequest { target })
+            }));
+        }
+        2 => drop(exact(body, ListChannelsRequest::decode)),
+        3 => drop(exact(body, SubscribeRequest::decode)),
+        4 => drop(exact(body, PublishRequest::decode)),
+        5 => {
+            if let Some(list) = response(body, ChannelList::decode, ChannelList::encode) {
+                assert!(list.channels.len() <= MAX_LIST);
+            }
+            drop(response(body, ChannelInfo::decode, ChannelInfo::encode));
+        }
+        6 => drop(response(
+            body,
+            SubscribeStarted::decode,
+            SubscribeStarted::encode,
+        )),
+        _ => drop(response(
+            body,
+            PublishStarted::decode,
+            PublishStarted::encode,
+        )),
     }
 }
 

@@ -10,7 +10,7 @@ use selium_remote_client_protocol::{
     hello::{ClientHello, ServerHello},
     ops::{
         Common, FollowRequest, InspectRequest, ProcessInfo, ProcessRef, Request, StartRequest,
-        StopRequest,
+        StopRequest, op,
     },
 };
 use selium_remote_server_core::{
@@ -29,6 +29,12 @@ pub(crate) struct Peer {
     pub(crate) closed: Option<CloseReason>,
     /// Whether it reads its streams.
     pub(crate) reads: bool,
+    /// What it has not read.
+    pub(crate) unread: Vec<(RequestId, usize)>,
+    /// Acknowledgements: up to which number, and whether it may be dropped.
+    pub(crate) acks: BTreeMap<RequestId, Vec<(u64, bool)>>,
+    /// Errors with which streams ended.
+    pub(crate) ended: BTreeMap<RequestId, Option<RemoteError>>,
 }
 
 pub(crate) struct World {
@@ -78,6 +84,9 @@ impl World {
             stream: BTreeMap::new(),
             closed: None,
             reads: true,
+            unread: Vec::new(),
+            acks: BTreeMap::new(),
+            ended: BTreeMap::new(),
         });
         self.run();
         at
@@ -117,7 +126,8 @@ impl World {
 
     pub(crate) fn call<R: Request>(&mut self, peer: usize, request: &R) -> RequestId {
         let stream = match R::OP {
-            selium_remote_client_protocol::ops::op::LOG_FOLLOW => StreamKind::ToClient,
+            op::LOG_FOLLOW | op::SUBSCRIBE => StreamKind::ToClient,
+            op::PUBLISH => StreamKind::ToServer,
             _ => StreamKind::None,
         };
         let options = RequestOptions::new(stream);
@@ -256,8 +266,9 @@ impl Peer {
             } => {
                 let text = String::from_utf8_lossy(&payload.into_bytes()).into_owned();
                 self.see(id, format!("{seq}:{text}"));
+                self.unread.push((id, cost));
                 if self.reads {
-                    self.core.consume(id, cost);
+                    self.read();
                 }
             }
             ClientEvent::Gap {
@@ -271,11 +282,37 @@ impl Peer {
                 self.core.consume(id, cost);
             }
             ClientEvent::Ended { id, error } => {
+                self.ended.insert(id, error.clone());
                 let why = error.map_or("over".to_owned(), |error| error.message);
                 self.see(id, format!("end: {why}"));
             }
+            ClientEvent::Acknowledged {
+                id,
+                seq,
+                may_be_dropped,
+            } => {
+                let acks = self.acks.entry(id).or_default();
+                assert!(
+                    acks.last().is_none_or(|(last, _)| *last < seq),
+                    "ACKs count up"
+                );
+                acks.push((seq, may_be_dropped));
+            }
             ClientEvent::Closed(reason) => self.closed = Some(reason),
             _ => {}
+        }
+    }
+
+    /// Reads everything that has come.
+    pub(crate) fn read(&mut self) {
+        self.read_some(usize::MAX);
+    }
+
+    /// Reads so many of the messages that have come.
+    pub(crate) fn read_some(&mut self, count: usize) {
+        let count = count.min(self.unread.len());
+        for (id, cost) in self.unread.drain(..count) {
+            self.core.consume(id, cost);
         }
     }
 

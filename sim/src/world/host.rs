@@ -17,6 +17,9 @@ use crate::{
     trace::Trace,
 };
 
+/// What is said of every channel.
+const NO_CHANNELS: &str = "the simulated runtime has no channels";
+
 /// What was logged at one sequence number of a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
@@ -101,6 +104,8 @@ enum Event {
     Stopped(OpId, HostProcess, Result<(), StopFailure>),
     Look(LogId),
     Read(LogId, u64),
+    /// There are no channels here: what is asked of them is refused.
+    Refused(Completion),
 }
 
 /// How the runtime behaves in a run.
@@ -240,7 +245,7 @@ impl SimHost {
     /// When the server asks for what it must not.
     pub fn begin(&mut self, now: Time, call: HostCall, trace: &mut Trace) -> Law {
         match call {
-            HostCall::Start { op, spec } => {
+            HostCall::Start { op, spec, .. } => {
                 let key = key(&spec).to_owned();
                 trace.note(now, 0, "start", op.0, key.len() as u64);
                 self.running += 1;
@@ -323,6 +328,30 @@ impl SimHost {
                 self.at(now.saturating_add(wait), Event::Look(log));
             }
             HostCall::Audit(_) => {}
+            HostCall::CreateChannel { op, .. }
+            | HostCall::DeleteChannel { op, .. }
+            | HostCall::DrainChannel { op, .. }
+            | HostCall::ShareChannel { op, .. } => {
+                let result = Err(NO_CHANNELS.to_owned());
+                let at = self.soon(now);
+                self.at(at, Event::Refused(Completion::ChannelDone { op, result }));
+            }
+            HostCall::OpenReader { reader, .. } => {
+                let error = Some(NO_CHANNELS.to_owned());
+                self.at(
+                    now,
+                    Event::Refused(Completion::ReaderEnded { reader, error }),
+                );
+            }
+            HostCall::Write { writer, .. } => {
+                let result = Err(NO_CHANNELS.to_owned());
+                self.at(now, Event::Refused(Completion::Written { writer, result }));
+            }
+            HostCall::PauseReader { .. }
+            | HostCall::ResumeReader { .. }
+            | HostCall::NudgeReader { .. }
+            | HostCall::CloseReader { .. }
+            | HostCall::CloseWriter { .. } => {}
             HostCall::NudgeLog { log } => {
                 trace.note(now, 0, "nudge", log.0, 0);
                 if let Some(known) = self.logs.get_mut(&log)
@@ -370,6 +399,7 @@ impl SimHost {
                 }
                 Event::Look(log) => self.look(now, log),
                 Event::Read(log, generation) => self.read(now, log, generation),
+                Event::Refused(completion) => Some(completion),
             };
             if let Some(done) = done {
                 let (what, number) = match &done {
@@ -380,6 +410,12 @@ impl SimHost {
                     Completion::LogRecord { log, .. } => ("log record", log.0),
                     Completion::LogLost { log } => ("log lost", log.0),
                     Completion::LogEnded { log } => ("log ended", log.0),
+                    Completion::ChannelDone { op, .. } => ("channel done", op.0),
+                    Completion::ChannelGone { channel } => ("channel gone", channel.0),
+                    Completion::Read { reader, .. } => ("read", reader.0),
+                    Completion::ReadLost { reader } => ("read lost", reader.0),
+                    Completion::ReaderEnded { reader, .. } => ("reader ended", reader.0),
+                    Completion::Written { writer, .. } => ("written", writer.0),
                 };
                 trace.note(now, 0, what, number, 0);
                 return Some(done);

@@ -8,20 +8,11 @@ use std::{
 
 use quinn::ConnectionError;
 use selium_remote_client_protocol::{Time, Transmit, limits::MAX_WRITE};
-use tokio::sync::{Notify, watch};
 
-use crate::Machine;
-
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    /// The machine is not over.
-    Open,
-    /// The machine is over; what it left is being sent.
-    Closing,
-    /// The connection is closed and the task has ended.
-    Over,
-}
+use crate::{
+    Machine,
+    wait::{Bell, Moment},
+};
 
 /// A driven connection: the way to its machine. Cheap to clone.
 ///
@@ -34,11 +25,14 @@ struct Shared<M> {
     machine: Mutex<M>,
     origin: Instant,
     address: SocketAddr,
-    /// There may be something to write. One permit is enough: there is one writer.
-    work: Notify,
+    /// There may be something to write.
+    work: Bell,
     /// The next time may have changed.
-    time: Notify,
-    life: watch::Sender<Life>,
+    time: Bell,
+    /// The machine is over; what it left is being sent.
+    closing: Moment,
+    /// The connection is closed and the task has ended.
+    over: Moment,
     loss: Mutex<Option<ConnectionError>>,
 }
 
@@ -67,9 +61,10 @@ impl<M: Machine> Link<M> {
             machine: Mutex::new(machine),
             origin,
             address,
-            work: Notify::new(),
-            time: Notify::new(),
-            life: watch::Sender::new(Life::Open),
+            work: Bell::default(),
+            time: Bell::default(),
+            closing: Moment::new(),
+            over: Moment::new(),
             loss: Mutex::new(None),
         }))
     }
@@ -89,7 +84,7 @@ impl<M: Machine> Link<M> {
     /// Runs `change` on the machine, and wakes the task for what came of it. `change` must not block.
     pub fn with<T>(&self, change: impl FnOnce(&mut M, Time) -> T) -> T {
         let result = self.run(change);
-        self.0.time.notify_one();
+        self.0.time.ring();
         result
     }
 
@@ -104,7 +99,7 @@ impl<M: Machine> Link<M> {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn over(&self) {
-        self.reached(Life::Over).await;
+        self.0.over.happened().await;
     }
 
     /// As [`Link::with`], from the reader: it looks at the time by itself.
@@ -114,9 +109,9 @@ impl<M: Machine> Link<M> {
         let closed = machine.is_closed();
         drop(machine);
         if closed {
-            self.reach(Life::Closing);
+            self.0.closing.happen();
         }
-        self.0.work.notify_one();
+        self.0.work.ring();
         result
     }
 
@@ -143,12 +138,12 @@ impl<M: Machine> Link<M> {
 
     /// Waits until [`Link::next`] may have something new.
     pub(crate) async fn work(&self) {
-        self.0.work.notified().await;
+        self.0.work.heard().await;
     }
 
     /// Waits until the next time may have changed.
     pub(crate) async fn time_changed(&self) {
-        self.0.time.notified().await;
+        self.0.time.heard().await;
     }
 
     /// Keeps the first reason; closing it ourselves is none.
@@ -159,27 +154,12 @@ impl<M: Machine> Link<M> {
     }
 
     pub(crate) async fn closing(&self) {
-        self.reached(Life::Closing).await;
+        self.0.closing.happened().await;
     }
 
     pub(crate) fn ended(&self) {
         self.run(M::handle_eof);
-        self.reach(Life::Over);
-    }
-
-    fn reach(&self, to: Life) {
-        self.0.life.send_if_modified(|life| {
-            let later = (*life as u8) < (to as u8);
-            if later {
-                *life = to;
-            }
-            later
-        });
-    }
-
-    async fn reached(&self, wanted: Life) {
-        let mut life = self.0.life.subscribe();
-        // The sender lives in `self`, so that waiting cannot fail.
-        let _ = life.wait_for(|life| *life as u8 >= wanted as u8).await;
+        self.0.closing.happen();
+        self.0.over.happen();
     }
 }

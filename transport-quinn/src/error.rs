@@ -23,8 +23,8 @@ pub enum Phase {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// [`crate::dial`] was called outside of a tokio runtime.
-    #[error("no tokio runtime is running here")]
+    /// There is no runtime here. [`crate::dial`] is given one; this is for those who look for it.
+    #[error("no async runtime is running here")]
     NoRuntime,
     /// The name could not be looked up.
     #[error("the name could not be looked up")]

@@ -1,11 +1,16 @@
 //! The drive loops: bytes and time between a stream and its machine.
 
-use std::{future, time::Duration, time::Instant};
+use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, join};
 use quinn::{Connection, Endpoint, ReadError, RecvStream, SendStream, WriteError};
-use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::{Link, Machine, link::Next};
+use crate::{
+    Link, Machine, Runtime,
+    link::Next,
+    runtime::Alarm,
+    wait::{Turn, first},
+};
 
 /// The most bytes that one read takes.
 const MAX_READ: usize = 64 * 1024;
@@ -29,6 +34,7 @@ impl<M: Machine> Drop for Ended<M> {
 
 /// Drives the machine until it is over and the connection is closed.
 pub(crate) async fn run<M: Machine>(
+    runtime: Runtime,
     link: Link<M>,
     endpoint: Endpoint,
     connection: Connection,
@@ -38,60 +44,61 @@ pub(crate) async fn run<M: Machine>(
     let ended = Ended(link);
     let link = &ended.0;
     let writing = async {
-        tokio::select! {
-            result = outbound(link, send) => if let Err(error) = result {
-                if let WriteError::ConnectionLost(error) = error {
-                    link.lost(error);
-                }
-                // What the other side said before it went may still wait to be read, and says more than its going.
-                let _ = timeout(CLOSE_WAIT, link.closing()).await;
-                link.run(M::handle_eof);
-            },
-            () = async { link.closing().await; sleep(CLOSE_WAIT).await } => {}
+        let given_up = async {
+            link.closing().await;
+            runtime.sleep_until(Instant::now() + CLOSE_WAIT).await;
+        };
+        if let Either::Left(Err(error)) = first(outbound(link, send), given_up).await {
+            if let WriteError::ConnectionLost(error) = error {
+                link.lost(error);
+            }
+            // What the other side said before it went may still wait to be read, and says more than its going.
+            let _ = runtime.timeout(CLOSE_WAIT, link.closing()).await;
+            link.run(M::handle_eof);
         }
         // This ends the reading too.
         connection.close(0u32.into(), b"");
     };
-    tokio::join!(inbound(link, recv), writing);
-    let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+    join(inbound(&runtime, link, recv), writing).await;
+    let _ = runtime.timeout(IDLE_WAIT, endpoint.wait_idle()).await;
     tracing::debug!(address = %link.remote_address(), loss = ?link.loss(), "connection over");
 }
 
 /// Carries what arrives, and time. It waits for nothing else, so that neither a deadline nor an answer is late because
 /// the other side does not read.
-async fn inbound<M: Machine>(link: &Link<M>, mut recv: RecvStream) {
+async fn inbound<M: Machine>(runtime: &Runtime, link: &Link<M>, mut recv: RecvStream) {
+    let mut alarm = Alarm::new(runtime);
+    let mut turn = Turn::default();
     loop {
         let due = link.elapse();
-        tokio::select! {
-            chunk = recv.read_chunk(MAX_READ, true) => match chunk {
-                Ok(Some(chunk)) => link.run(|machine, now| machine.handle_input(now, chunk.bytes)),
-                Ok(None) => break,
-                Err(error) => {
-                    if let ReadError::ConnectionLost(error) = error {
-                        link.lost(error);
-                    }
-                    break;
+        let time = first(alarm.wait(due), link.time_changed());
+        match first(recv.read_chunk(MAX_READ, true), time).await {
+            Either::Left(Ok(Some(chunk))) => {
+                link.run(|machine, now| machine.handle_input(now, chunk.bytes));
+                turn.taken().await;
+            }
+            Either::Left(Ok(None)) => break,
+            Either::Left(Err(error)) => {
+                if let ReadError::ConnectionLost(error) = error {
+                    link.lost(error);
                 }
-            },
-            () = until(due) => {}
-            () = link.time_changed() => {}
+                break;
+            }
+            Either::Right(_) => {}
         }
     }
     link.run(M::handle_eof);
 }
 
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
-        None => future::pending().await,
-    }
-}
-
 /// Carries what the machine wants to send, one write after the other; ends when all of it has arrived.
 async fn outbound<M: Machine>(link: &Link<M>, mut send: SendStream) -> Result<(), WriteError> {
+    let mut turn = Turn::default();
     loop {
         match link.next() {
-            Next::Write(mut transmit) => send.write_all_chunks(&mut transmit.parts).await?,
+            Next::Write(mut transmit) => {
+                send.write_all_chunks(&mut transmit.parts).await?;
+                turn.taken().await;
+            }
             Next::Wait => link.work().await,
             Next::Finish => break,
         }

@@ -1,19 +1,18 @@
 //! Making a connection: name, address, QUIC and TLS, the stream; all before one deadline.
 
 use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use quinn::{
-    ClientConfig, Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig,
-    VarInt, crypto::rustls::QuicClientConfig,
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream,
+    TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
-use tokio::{net::lookup_host, runtime::Handle, task::spawn_blocking, time::timeout_at};
 
-use crate::{DialError, Link, Machine, Phase, drive};
+use crate::{DialError, Link, Machine, Phase, Runtime, drive};
 
 /// The most addresses of a name that are tried; the others would only get a share of the time too short to answer.
 pub const MAX_ADDRESSES: usize = 8;
@@ -119,6 +118,7 @@ impl Default for Windows {
 /// A connection with its one stream, not driven yet. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Wire {
+    runtime: Runtime,
     endpoint: Endpoint,
     connection: Connection,
     send: SendStream,
@@ -138,18 +138,19 @@ impl Wire {
     pub fn drive<M: Machine>(self, machine: M, origin: Instant) -> Link<M> {
         let link = Link::new(machine, origin, self.connection.remote_address());
         let task = drive::run(
+            self.runtime.clone(),
             link.clone(),
             self.endpoint,
             self.connection,
             self.send,
             self.recv,
         );
-        tokio::spawn(task);
+        self.runtime.spawn(task);
         link
     }
 }
 
-/// Connects to `target` before `deadline`.
+/// Connects to `target` before `deadline`, on this runtime.
 ///
 /// IPv4 addresses are tried first, because the runtime listens on those only. Each address gets an equal share of the
 /// time that is left. An address whose server answers, even with a refusal, ends the search.
@@ -160,20 +161,21 @@ impl Wire {
 /// # Cancel safety
 /// Dropping the future gives the attempt up and leaves nothing behind.
 pub async fn dial(
+    runtime: &Runtime,
     target: &Target,
     tls: rustls::ClientConfig,
     windows: Windows,
     deadline: Instant,
 ) -> Result<Wire, DialError> {
-    Handle::try_current().map_err(|_| DialError::NoRuntime)?;
     let config = client_config(tls, windows)?;
-    let addresses = resolve(target, deadline).await?;
+    let addresses = resolve(runtime, target, deadline).await?;
     let mut silent = Vec::new();
     let mut failure = None;
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left.div_f64((addresses.len() - tried) as f64);
-        match attempt(target, *address, config.clone(), Instant::now() + share).await {
+        let deadline = Instant::now() + share;
+        match attempt(runtime, target, *address, config.clone(), deadline).await {
             Ok(wire) => return Ok(wire),
             Err(DialError::Timeout {
                 phase: Phase::Handshake,
@@ -194,37 +196,26 @@ pub async fn dial(
     }
 }
 
-/// Runs blocking work (reading files, say) beside the runtime, until `deadline`; `None` when that passed. The work
-/// itself goes on to its end.
-///
-/// # Errors
-/// [`DialError::NoRuntime`] outside of a runtime.
-///
-/// # Cancel safety
-/// As at the deadline.
-pub async fn unblock<T: Send + 'static>(
+async fn resolve(
+    runtime: &Runtime,
+    target: &Target,
     deadline: Instant,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<Option<T>, DialError> {
-    Handle::try_current().map_err(|_| DialError::NoRuntime)?;
-    match timeout_at(deadline.into(), spawn_blocking(work)).await {
-        Ok(Ok(result)) => Ok(Some(result)),
-        Ok(Err(_)) | Err(_) => Ok(None),
+) -> Result<Vec<SocketAddr>, DialError> {
+    if let Ok(address) = target.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, target.port)]);
     }
-}
-
-async fn resolve(target: &Target, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
-    let lookup = lookup_host((target.host.as_str(), target.port));
-    let mut addresses: Vec<SocketAddr> = match timeout_at(deadline.into(), lookup).await {
-        Ok(Ok(addresses)) => addresses.take(4 * MAX_ADDRESSES).collect(),
-        Ok(Err(error)) => return Err(DialError::Resolve(error)),
-        Err(_) => {
-            return Err(DialError::Timeout {
-                phase: Phase::Resolve,
-                addresses: Vec::new(),
-            });
-        }
+    let (host, port) = (target.host.clone(), target.port);
+    let lookup = move || -> io::Result<Vec<_>> {
+        let addresses = (host.as_str(), port).to_socket_addrs()?;
+        Ok(addresses.take(4 * MAX_ADDRESSES).collect())
     };
+    let Some(looked_up) = runtime.unblock(deadline, lookup).await else {
+        return Err(DialError::Timeout {
+            phase: Phase::Resolve,
+            addresses: Vec::new(),
+        });
+    };
+    let mut addresses = looked_up.map_err(DialError::Resolve)?;
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.dedup();
     addresses.truncate(MAX_ADDRESSES);
@@ -235,6 +226,7 @@ async fn resolve(target: &Target, deadline: Instant) -> Result<Vec<SocketAddr>, 
 }
 
 async fn attempt(
+    runtime: &Runtime,
     target: &Target,
     address: SocketAddr,
     config: ClientConfig,
@@ -252,23 +244,27 @@ async fn attempt(
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
-    let endpoint = Endpoint::client(local).map_err(DialError::Endpoint)?;
+    // Quinn's own way would choose a runtime by itself.
+    let endpoint = UdpSocket::bind(local)
+        .and_then(|socket| Endpoint::new(EndpointConfig::default(), None, socket, runtime.quinn()))
+        .map_err(DialError::Endpoint)?;
     let connecting = endpoint
         .connect_with(config, address, &target.server_name)
         .map_err(DialError::Connect)?;
-    let connection = match timeout_at(deadline.into(), connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(quinn::ConnectionError::TimedOut)) | Err(_) => {
+    let connection = match runtime.timeout_at(deadline, connecting).await {
+        Some(Ok(connection)) => connection,
+        Some(Err(quinn::ConnectionError::TimedOut)) | None => {
             return Err(timeout(Phase::Handshake));
         }
-        Ok(Err(error)) => return Err(failed(error)),
+        Some(Err(error)) => return Err(failed(error)),
     };
-    let (send, recv) = match timeout_at(deadline.into(), connection.open_bi()).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(failed(error)),
-        Err(_) => return Err(timeout(Phase::Stream)),
+    let (send, recv) = match runtime.timeout_at(deadline, connection.open_bi()).await {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => return Err(failed(error)),
+        None => return Err(timeout(Phase::Stream)),
     };
     Ok(Wire {
+        runtime: runtime.clone(),
         endpoint,
         connection,
         send,
