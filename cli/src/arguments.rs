@@ -5,6 +5,8 @@ use std::fmt;
 use clap::ValueEnum;
 use selium_remote_client::{AbiParam, AbiScalarType, AbiScalarValue, AbiSignature, EntrypointArg};
 
+use selium_remote_client_protocol::limits::MAX_TARGET;
+
 use crate::render::escape::quoted;
 
 /// A type as the command line names it.
@@ -39,6 +41,10 @@ pub(crate) enum ParamKind {
     /// A resource of the server.
     #[value(alias = "handle")]
     Resource,
+    /// A channel, as a number to attach to.
+    Channel,
+    /// A channel, as a handle.
+    ChannelHandle,
 }
 
 impl fmt::Display for ParamKind {
@@ -57,6 +63,8 @@ impl fmt::Display for ParamKind {
             Self::Buffer => "buffer",
             Self::Utf8 => "utf8",
             Self::Resource => "resource",
+            Self::Channel => "channel",
+            Self::ChannelHandle => "channel-handle",
         })
     }
 }
@@ -68,10 +76,10 @@ impl ParamKind {
             Self::U8 => AbiScalarType::U8,
             Self::I16 => AbiScalarType::I16,
             Self::U16 => AbiScalarType::U16,
-            Self::I32 => AbiScalarType::I32,
+            Self::I32 | Self::ChannelHandle => AbiScalarType::I32,
             Self::U32 => AbiScalarType::U32,
             Self::I64 => AbiScalarType::I64,
-            Self::U64 | Self::Resource => AbiScalarType::U64,
+            Self::U64 | Self::Resource | Self::Channel => AbiScalarType::U64,
             Self::F32 => AbiScalarType::F32,
             Self::F64 => AbiScalarType::F64,
             Self::Buffer | Self::Utf8 => return AbiParam::Buffer,
@@ -96,10 +104,13 @@ impl ParamKind {
             Self::Buffer => "text, or hex: and pairs of hexadecimal digits".to_owned(),
             Self::Utf8 => "text".to_owned(),
             Self::Resource => "a resource id, an integer".to_owned(),
+            Self::Channel | Self::ChannelHandle => format!(
+                "the id, a unique prefix of it or the name of a channel, of at most {MAX_TARGET} bytes"
+            ),
         }
     }
 
-    fn parse(self, value: &str) -> Option<EntrypointArg> {
+    fn parse(self, value: &str) -> Option<Value> {
         let scalar = match self {
             Self::I8 => AbiScalarValue::I8(value.parse().ok()?),
             Self::U8 => AbiScalarValue::U8(value.parse().ok()?),
@@ -112,15 +123,57 @@ impl ParamKind {
             Self::F32 => AbiScalarValue::F32(value.parse().ok()?),
             Self::F64 => AbiScalarValue::F64(value.parse().ok()?),
             Self::Buffer => {
-                return match value.strip_prefix("hex:") {
-                    Some(digits) => decode_hex(digits).map(EntrypointArg::Buffer),
-                    None => Some(EntrypointArg::Buffer(value.as_bytes().to_vec())),
+                let bytes = match value.strip_prefix("hex:") {
+                    Some(digits) => decode_hex(digits)?,
+                    None => value.as_bytes().to_vec(),
                 };
+                return Some(Value::Known(EntrypointArg::Buffer(bytes)));
             }
-            Self::Utf8 => return Some(EntrypointArg::Buffer(value.as_bytes().to_vec())),
-            Self::Resource => return value.parse().ok().map(EntrypointArg::Resource),
+            Self::Utf8 => {
+                return Some(Value::Known(EntrypointArg::Buffer(
+                    value.as_bytes().to_vec(),
+                )));
+            }
+            Self::Resource => {
+                return value
+                    .parse()
+                    .ok()
+                    .map(|id| Value::Known(EntrypointArg::Resource(id)));
+            }
+            Self::Channel | Self::ChannelHandle => {
+                return (1..=MAX_TARGET)
+                    .contains(&value.len())
+                    .then(|| Value::Channel {
+                        target: value.to_owned(),
+                        is_handle: self == Self::ChannelHandle,
+                    });
+            }
         };
-        Some(EntrypointArg::Scalar(scalar))
+        Some(Value::Known(EntrypointArg::Scalar(scalar)))
+    }
+}
+
+/// The value of an argument.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    /// As it stands on the command line.
+    Known(EntrypointArg),
+    /// A channel, whose id the server knows.
+    Channel {
+        /// Its id, a prefix of it, or its name.
+        target: String,
+        /// Whether the process is given the channel itself, or a number to attach to.
+        is_handle: bool,
+    },
+}
+
+impl Value {
+    /// The argument; for a channel, one that counts as much.
+    pub(crate) fn stand_in(&self) -> EntrypointArg {
+        match self {
+            Self::Known(arg) => arg.clone(),
+            Self::Channel { .. } => EntrypointArg::Resource(0),
+        }
     }
 }
 
@@ -159,7 +212,7 @@ pub(crate) fn resolve(
     params: &[ParamKind],
     results: &[ParamKind],
     raw: &[String],
-) -> Result<(AbiSignature, Vec<EntrypointArg>), String> {
+) -> Result<(AbiSignature, Vec<Value>), String> {
     let mut kinds = Vec::with_capacity(raw.len());
     let mut args = Vec::with_capacity(raw.len());
     for (index, raw) in raw.iter().enumerate() {
@@ -218,12 +271,50 @@ pub(crate) fn resolve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use AbiScalarValue as Value;
+    use AbiScalarValue as Scalars;
     use EntrypointArg::{Buffer, Resource, Scalar};
 
-    fn args(params: &[ParamKind], raw: &[&str]) -> Result<Vec<EntrypointArg>, String> {
+    fn values(params: &[ParamKind], raw: &[&str]) -> Result<Vec<Value>, String> {
         let raw: Vec<String> = raw.iter().map(|raw| (*raw).to_owned()).collect();
-        resolve(params, &[], &raw).map(|(_, args)| args)
+        resolve(params, &[], &raw).map(|(_, values)| values)
+    }
+
+    fn args(params: &[ParamKind], raw: &[&str]) -> Result<Vec<EntrypointArg>, String> {
+        values(params, raw).map(|values| values.iter().map(Value::stand_in).collect())
+    }
+
+    #[test]
+    fn channels_are_named() {
+        let channel = |target: &str, is_handle| Value::Channel {
+            target: target.to_owned(),
+            is_handle,
+        };
+        let raw = ["channel:a:b", "CHANNEL-HANDLE:0123", "u8:1"];
+        let expected = [
+            channel("a:b", false),
+            channel("0123", true),
+            Value::Known(Scalar(Scalars::U8(1))),
+        ];
+        assert_eq!(values(&[], &raw).unwrap(), expected);
+        let params = [ParamKind::Channel, ParamKind::ChannelHandle];
+        assert_eq!(
+            values(&params, &["jobs", "channel-handle:jobs"]).unwrap(),
+            [channel("jobs", false), channel("jobs", true)]
+        );
+        let raw = ["channel:jobs".to_owned(), "channel-handle:jobs".to_owned()];
+        let (signature, _) = resolve(&[], &[], &raw).unwrap();
+        let kinds = [AbiScalarType::U64, AbiScalarType::I32];
+        assert_eq!(signature.params(), kinds.map(AbiParam::Scalar));
+        let long = format!("channel:{}", "x".repeat(129));
+        for raw in ["channel:", "channel-handle:", &long] {
+            let error = values(&[], &[raw]).unwrap_err();
+            assert!(
+                error.ends_with("of a channel, of at most 128 bytes"),
+                "{error}"
+            );
+        }
+        let error = values(&[ParamKind::Channel], &["channel-handle:x"]).unwrap_err();
+        assert!(error.contains("is of type channel-handle, --param says channel"));
     }
 
     #[test]
@@ -241,16 +332,16 @@ mod tests {
             "f64:-2e3",
         ];
         let expected = [
-            Value::I8(-128),
-            Value::U8(255),
-            Value::I16(-1),
-            Value::U16(7_000),
-            Value::I32(-5),
-            Value::U32(1),
-            Value::I64(-1),
-            Value::U64(u64::MAX),
-            Value::F32(1.5),
-            Value::F64(-2_000.0),
+            Scalars::I8(-128),
+            Scalars::U8(255),
+            Scalars::I16(-1),
+            Scalars::U16(7_000),
+            Scalars::I32(-5),
+            Scalars::U32(1),
+            Scalars::I64(-1),
+            Scalars::U64(u64::MAX),
+            Scalars::F32(1.5),
+            Scalars::F64(-2_000.0),
         ];
         assert_eq!(args(&[], &raw).unwrap(), expected.map(Scalar));
     }
@@ -300,7 +391,7 @@ mod tests {
         assert_eq!(
             args(&params, &["-5", "note: x", "buffer:hex:00"]).unwrap(),
             [
-                Scalar(Value::I32(-5)),
+                Scalar(Scalars::I32(-5)),
                 Buffer(b"note: x".to_vec()),
                 Buffer(vec![0])
             ]

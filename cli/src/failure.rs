@@ -20,6 +20,9 @@ pub(crate) const USAGE: u8 = 2;
 /// The exit code of a command that Ctrl-C ended.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// The exit code when nothing came within `--timeout`, as that of `timeout`.
+pub(crate) const TIMED_OUT: u8 = 124;
+
 /// The most causes that are told of one error.
 const MAX_CAUSES: usize = 16;
 
@@ -42,6 +45,47 @@ pub(crate) enum Action {
     Info,
     /// Measuring the round trip.
     Ping,
+    /// Something with this channel; the text is empty for none.
+    Channel(Channel, String),
+}
+
+/// What a command was about that is about channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Channel {
+    Create,
+    Delete,
+    Drain,
+    Share,
+    List,
+    Inspect,
+    Find,
+    Publish,
+    Subscribe,
+}
+
+impl Channel {
+    fn what(self, target: &str) -> String {
+        let verb = match self {
+            Self::Create if target.is_empty() => return "cannot create a channel".to_owned(),
+            Self::List => return "cannot list the channels".to_owned(),
+            Self::Publish => return format!("cannot publish to {}", quoted(target)),
+            Self::Subscribe => return format!("cannot subscribe to {}", quoted(target)),
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Drain => "drain",
+            Self::Share => "share",
+            Self::Inspect => "inspect",
+            Self::Find => "find",
+        };
+        format!("cannot {verb} the channel {}", quoted(target))
+    }
+
+    fn changes(self) -> bool {
+        matches!(
+            self,
+            Self::Create | Self::Delete | Self::Drain | Self::Share
+        )
+    }
 }
 
 impl Action {
@@ -55,17 +99,35 @@ impl Action {
             Self::Logs(target) => format!("cannot show the log of {}", quoted(target)),
             Self::Info => "cannot tell about the server".to_owned(),
             Self::Ping => "no answer from the server".to_owned(),
+            Self::Channel(action, target) => action.what(target),
         }
     }
 
     /// Whether it changes something on the server.
     fn changes(&self) -> bool {
-        matches!(self, Self::Start(_) | Self::Stop(_))
+        match self {
+            Self::Start(_) | Self::Stop(_) => true,
+            Self::Channel(action, _) => action.changes(),
+            _ => false,
+        }
     }
 
-    /// Whether it names a process.
-    fn has_target(&self) -> bool {
-        matches!(self, Self::Stop(_) | Self::Inspect(_) | Self::Logs(_))
+    /// The command that lists what it may have changed.
+    fn list(&self) -> &'static str {
+        match self {
+            Self::Channel(..) => "selium channel ls",
+            _ => "selium ps --all",
+        }
+    }
+
+    /// What it names and the command that lists these, if it names something.
+    fn target(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Stop(_) | Self::Inspect(_) | Self::Logs(_) => Some(("processes", self.list())),
+            Self::Channel(Channel::Create | Channel::List, _) => None,
+            Self::Channel(..) => Some(("channels", self.list())),
+            _ => None,
+        }
     }
 }
 
@@ -95,7 +157,18 @@ pub(crate) enum Failure {
         /// The command that shows the rest.
         rest: String,
     },
-    /// This machine.
+    /// A publication or a subscription broke off.
+    Broke {
+        /// What happened.
+        message: String,
+        /// Why.
+        error: Box<ClientError>,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// Nothing came within `--timeout`.
+    TimedOut(String),
+    /// This machine, or what it was given to read.
     Local(String),
     /// Nobody reads stdout any more: no reason to say anything.
     BrokenPipe,
@@ -151,8 +224,10 @@ impl Failure {
             Self::Usage { .. } => USAGE,
             Self::Interrupted(_) => INTERRUPTED,
             Self::Verdict(code) => *code,
+            Self::TimedOut(_) => TIMED_OUT,
             Self::Client { .. }
             | Self::Log { .. }
+            | Self::Broke { .. }
             | Self::Local(_)
             | Self::Output(_)
             | Self::Reported => FAILED,
@@ -190,7 +265,9 @@ impl Failure {
 
     fn error(&self) -> Option<&ClientError> {
         match self {
-            Self::Client { error, .. } | Self::Log { error, .. } => Some(error),
+            Self::Client { error, .. } | Self::Log { error, .. } | Self::Broke { error, .. } => {
+                Some(error)
+            }
             _ => None,
         }
     }
@@ -200,7 +277,10 @@ impl Failure {
             Self::Log { name, error, .. } => {
                 Some(format!("the log of {} broke off: {error}", quoted(name)))
             }
-            Self::Usage { message, .. } | Self::Local(message) => Some(message.clone()),
+            Self::Usage { message, .. }
+            | Self::Broke { message, .. }
+            | Self::TimedOut(message)
+            | Self::Local(message) => Some(message.clone()),
             Self::Client { action, error } => Some(format!("{}: {error}", action.what())),
             Self::Output(why) => Some(format!("cannot write to stdout: {why}")),
             Self::Interrupted(None) => Some("interrupted".to_owned()),
@@ -212,10 +292,11 @@ impl Failure {
     fn kind(&self) -> String {
         match self {
             Self::Usage { .. } => "usage".to_owned(),
-            Self::Client { error, .. } | Self::Log { error, .. } => {
+            Self::Client { error, .. } | Self::Log { error, .. } | Self::Broke { error, .. } => {
                 snake(&format!("{:?}", error.kind()))
             }
             Self::Interrupted(_) => "interrupted".to_owned(),
+            Self::TimedOut(_) => "timeout".to_owned(),
             Self::Local(_) => "local".to_owned(),
             Self::Output(_) | Self::BrokenPipe | Self::Reported | Self::Verdict(_) => {
                 "output".to_owned()
@@ -246,14 +327,14 @@ impl Failure {
                 }
                 // Where only the client lost sight of a change, its own text says so.
                 if action.changes() && error.code() == Some(ErrorCode::OutcomeUnknown) {
-                    hints.push("look with `selium ps --all` before trying again".to_owned());
+                    hints.push(format!("look with `{}` before trying again", action.list()));
                 }
                 if let ClientError::Remote { error, .. } = error.as_ref()
-                    && action.has_target()
+                    && let Some((what, list)) = action.target()
                     && error.code == ErrorCode::NotFound
                     && error.field.as_deref() == Some("target")
                 {
-                    hints.push("`selium ps --all` lists the processes".to_owned());
+                    hints.push(format!("`{list}` lists the {what}"));
                 }
                 if error.code() == Some(ErrorCode::PermissionDenied) {
                     hints.push(
@@ -262,6 +343,7 @@ impl Failure {
                     );
                 }
             }
+            Self::Broke { hint, .. } => hints.extend(hint.clone()),
             Self::Log { rest, .. } => hints.push(format!(
                 "this did not stop the process; `{rest}` shows the rest of its log"
             )),
@@ -323,6 +405,25 @@ mod tests {
         );
         assert!(Failure::BrokenPipe.render(Format::Text).is_none());
         assert!(Failure::Reported.render(Format::Json).is_none());
+    }
+
+    #[test]
+    fn channels_are_named() {
+        for (action, target, what) in [
+            (Channel::Create, "", "cannot create a channel"),
+            (Channel::Create, "x", "cannot create the channel `x`"),
+            (Channel::List, "", "cannot list the channels"),
+            (Channel::Publish, "x\n", "cannot publish to `x\\n`"),
+            (Channel::Find, "x", "cannot find the channel `x`"),
+        ] {
+            assert_eq!(Action::Channel(action, target.into()).what(), what);
+        }
+        let late = Failure::TimedOut("no message came".into());
+        assert_eq!(late.code(), ExitCode::from(124));
+        assert_eq!(
+            late.render(Format::Json).unwrap(),
+            r#"{"error":{"kind":"timeout","message":"no message came"}}"#
+        );
     }
 
     #[test]

@@ -16,6 +16,12 @@ use crate::failure::{Failure, INTERRUPTED};
 /// How long an interrupted command may take to say goodbye to the server and to write its last words.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
+/// How much of that a command may take that ends by itself, for example to wait for acknowledgements.
+pub(crate) const WIND_UP: Duration = Duration::from_millis(250);
+
+/// When such a command is ended.
+const CUT: Duration = Duration::from_millis(300);
+
 /// What an interrupt means at the moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Stage {
@@ -26,13 +32,15 @@ pub(crate) enum Stage {
     Changing(String),
     /// Logs are followed until Ctrl-C; what to say then.
     Following(Option<String>),
+    /// The command ends by itself within [`WIND_UP`]; what to say if it does not.
+    WindingUp(String),
 }
 
 impl Stage {
     fn code(&self) -> i32 {
         match self {
             Self::Following(_) => 0,
-            Self::Idle | Self::Changing(_) => i32::from(INTERRUPTED),
+            Self::Idle | Self::Changing(_) | Self::WindingUp(_) => i32::from(INTERRUPTED),
         }
     }
 }
@@ -105,11 +113,38 @@ impl Interrupt {
         }
     }
 
+    /// Whether Ctrl-C was pressed.
+    pub(crate) fn is_pressed(&self) -> bool {
+        *self.pressed.borrow()
+    }
+
+    /// Returns once the command is to be ended: when Ctrl-C was pressed, or some time after that if it ends by itself.
+    pub(crate) async fn cut(&self) {
+        self.pressed().await;
+        if self.winds_up() {
+            tokio::time::sleep(CUT).await;
+        }
+    }
+
+    /// How long the goodbye may take, so that there is time left for the last words.
+    pub(crate) fn goodbye(&self) -> Duration {
+        match self.winds_up() {
+            true => GRACE.saturating_sub(CUT) / 2,
+            false => GRACE / 2,
+        }
+    }
+
+    fn winds_up(&self) -> bool {
+        matches!(self.stage(), Stage::WindingUp(_))
+    }
+
     /// How an interrupted command ends, and a note for stderr.
     pub(crate) fn outcome(&self) -> (Result<(), Failure>, Option<String>) {
         match self.stage() {
             Stage::Idle => (Err(Failure::Interrupted(None)), None),
-            Stage::Changing(what) => (Err(Failure::Interrupted(Some(what))), None),
+            Stage::Changing(what) | Stage::WindingUp(what) => {
+                (Err(Failure::Interrupted(Some(what))), None)
+            }
             Stage::Following(note) => (Ok(()), note),
         }
     }

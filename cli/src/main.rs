@@ -2,12 +2,18 @@
 
 mod args;
 mod arguments;
+mod audit_key;
 mod commands;
 mod diagnostics;
 mod failure;
+mod framing;
+mod input;
 mod interrupt;
 mod output;
+mod progress;
+mod provisioning;
 mod render;
+mod runtime_line;
 mod session;
 
 use std::ffi::OsString;
@@ -16,7 +22,7 @@ use std::process::ExitCode;
 
 use crate::args::{Command, Global};
 use crate::failure::Failure;
-use crate::interrupt::{GRACE, Interrupt};
+use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::session::Session;
 
@@ -59,7 +65,7 @@ async fn run(
     let session = Session::new(global, output, interrupt.clone());
     let result = tokio::select! {
         biased;
-        () = interrupt.pressed() => None,
+        () = interrupt.cut() => None,
         result = async {
             if let Some(complaint) = &complaint {
                 session.output.warning(complaint).await;
@@ -68,6 +74,8 @@ async fn run(
         } => Some(result),
     };
     match result {
+        // It ended by itself because of that.
+        Some(result) if interrupt.is_pressed() => leave(session, &interrupt, result, None).await,
         Some(result) => {
             let failed = result.as_ref().err().map(Failure::code);
             tokio::select! {
@@ -77,14 +85,21 @@ async fn run(
                 code = finish(session, result) => code,
             }
         }
-        None => interrupted(session, &interrupt).await,
+        None => {
+            let (result, note) = interrupt.outcome();
+            leave(session, &interrupt, result, note).await
+        }
     }
 }
 
 /// Takes leave in haste. The last words do not go through the writer, which may be stuck; should stderr be stuck too,
 /// the thread that waits for Ctrl-C ends the process.
-async fn interrupted(session: Session, interrupt: &Interrupt) -> ExitCode {
-    let (result, note) = interrupt.outcome();
+async fn leave(
+    session: Session,
+    interrupt: &Interrupt,
+    result: Result<(), Failure>,
+    note: Option<String>,
+) -> ExitCode {
     let (client, output) = session.split();
     let format = output.format();
     let goodbye = async {
@@ -94,7 +109,7 @@ async fn interrupted(session: Session, interrupt: &Interrupt) -> ExitCode {
     };
     let leave = async { tokio::join!(goodbye, output.finish()) };
     // Whether all of it came through no longer matters.
-    let _ = tokio::time::timeout(GRACE / 2, leave).await;
+    let _ = tokio::time::timeout(interrupt.goodbye(), leave).await;
     if let Some(note) = note {
         complain(&output::note(format, &note));
     }

@@ -5,11 +5,12 @@
 //! the server, which counts what it drops.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::mem;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::args::Format;
 use crate::failure::Failure;
@@ -18,12 +19,29 @@ use crate::render::escape;
 /// Lines that may wait to be written. A line is bounded by the largest log record, some hundred KiB.
 const QUEUE: usize = 64;
 
+/// To the beginning of the terminal's line, and all of it away.
+const CLEAR: &str = "\r\x1b[K";
+
 /// Bytes that are gathered for one write while more lines wait.
-const BATCH: usize = 64 * 1024;
+pub(crate) const BATCH: usize = 64 * 1024;
+
+/// Bytes of messages that may wait to be written, besides one batch.
+const MAX_WAITING: usize = 4 * 1024 * 1024;
 
 enum Line {
     Data(String),
+    /// As they are, with the room that they take.
+    Bytes(Vec<u8>, Option<OwnedSemaphorePermit>),
     Note(String),
+    /// What stands on the terminal until something else is said.
+    Progress(String),
+}
+
+/// How it ended.
+#[derive(Debug, Default)]
+struct Failed {
+    error: OnceLock<io::Error>,
+    notify: Notify,
 }
 
 /// Where everything is said.
@@ -32,7 +50,8 @@ pub(crate) struct Output {
     format: Format,
     color: bool,
     lines: mpsc::Sender<Line>,
-    failed: Arc<OnceLock<io::Error>>,
+    room: Arc<Semaphore>,
+    failed: Arc<Failed>,
     done: oneshot::Receiver<()>,
 }
 
@@ -52,7 +71,7 @@ impl Output {
     pub(crate) fn start(format: Format) -> io::Result<Self> {
         let (lines, queue) = mpsc::channel(QUEUE);
         let (end, done) = oneshot::channel();
-        let failed = Arc::new(OnceLock::new());
+        let failed = Arc::new(Failed::default());
         let seen = Arc::clone(&failed);
         thread::Builder::new()
             .name("output".to_owned())
@@ -65,6 +84,7 @@ impl Output {
             format,
             color: color_wanted(),
             lines,
+            room: Arc::new(Semaphore::new(MAX_WAITING)),
             failed,
             done,
         })
@@ -93,6 +113,42 @@ impl Output {
         self.check()?;
         self.send(Line::Data(line)).await;
         Ok(())
+    }
+
+    /// Data as it is, written at once. Waits while too much waits to be written.
+    ///
+    /// # Errors
+    /// When stdout is gone.
+    pub(crate) async fn bytes(&self, bytes: Vec<u8>) -> Result<(), Failure> {
+        self.check()?;
+        let room = u32::try_from(bytes.len().min(MAX_WAITING)).unwrap_or(u32::MAX);
+        // Fails only when nobody would let anybody in any more.
+        let permit = Arc::clone(&self.room).acquire_many_owned(room).await.ok();
+        self.send(Line::Bytes(bytes, permit)).await;
+        Ok(())
+    }
+
+    /// Returns once stdout is gone.
+    pub(crate) async fn gone(&self) -> Failure {
+        loop {
+            if let Err(failure) = self.check() {
+                return failure;
+            }
+            self.failed.notify.notified().await;
+        }
+    }
+
+    /// What is going on, for a terminal on stderr. Left out when much waits to be written.
+    pub(crate) fn progress(&self, text: &str) {
+        // The next one tells more than this one.
+        let _ = self
+            .lines
+            .try_send(Line::Progress(escape::line(text).into_owned()));
+    }
+
+    /// Whether stderr can show what is going on: a terminal, for people.
+    pub(crate) fn shows_progress(&self) -> bool {
+        self.format == Format::Text && !is_dumb() && io::stderr().is_terminal()
     }
 
     /// A remark for people; the text is escaped.
@@ -151,8 +207,8 @@ pub(crate) fn note(format: Format, text: &str) -> String {
     }
 }
 
-fn check(failed: &OnceLock<io::Error>) -> Result<(), Failure> {
-    match failed.get() {
+fn check(failed: &Failed) -> Result<(), Failure> {
+    match failed.error.get() {
         None => Ok(()),
         Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
         Some(error) => Err(Failure::Output(error.to_string())),
@@ -161,9 +217,13 @@ fn check(failed: &OnceLock<io::Error>) -> Result<(), Failure> {
 
 /// Colours are for terminals whose user did not refuse them.
 fn color_wanted() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-    !refused && io::stdout().is_terminal()
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && !is_dumb() && io::stdout().is_terminal()
+}
+
+/// Whether the terminal knows no escape codes.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|value| value == "dumb")
 }
 
 /// Writes until nobody has anything to say. After a failure of `out` its data is dropped; notes are still written.
@@ -171,9 +231,10 @@ fn write_all(
     mut queue: mpsc::Receiver<Line>,
     out: &mut impl Write,
     err: &mut impl Write,
-    failed: &OnceLock<io::Error>,
+    failed: &Failed,
 ) {
     let mut batch = Vec::new();
+    let mut has_progress = false;
     while let Some(first) = queue.blocking_recv() {
         let mut next = Some(first);
         while let Some(line) = next {
@@ -185,9 +246,21 @@ fn write_all(
                         flush(&mut batch, out, failed);
                     }
                 }
+                Line::Bytes(mut bytes, permit) => {
+                    flush(&mut batch, out, failed);
+                    flush(&mut bytes, out, failed);
+                    drop(permit);
+                }
+                Line::Progress(line) => {
+                    has_progress = true;
+                    let _ = err.write_all(format!("{CLEAR}{line}").as_bytes());
+                }
                 Line::Note(mut line) => {
                     flush(&mut batch, out, failed);
                     line.push('\n');
+                    if mem::take(&mut has_progress) {
+                        line.insert_str(0, CLEAR);
+                    }
                     // There is no place left to complain about stderr.
                     let _ = err.write_all(line.as_bytes());
                 }
@@ -196,14 +269,18 @@ fn write_all(
         }
         flush(&mut batch, out, failed);
     }
+    if has_progress {
+        let _ = err.write_all(CLEAR.as_bytes());
+    }
 }
 
-fn flush(batch: &mut Vec<u8>, out: &mut impl Write, failed: &OnceLock<io::Error>) {
-    if failed.get().is_none()
+fn flush(batch: &mut Vec<u8>, out: &mut impl Write, failed: &Failed) {
+    if failed.error.get().is_none()
         && !batch.is_empty()
         && let Err(error) = out.write_all(batch).and_then(|()| out.flush())
     {
-        let _ = failed.set(error);
+        let _ = failed.error.set(error);
+        failed.notify.notify_one();
     }
     batch.clear();
 }
@@ -224,7 +301,7 @@ mod tests {
         }
     }
 
-    fn written(out: &mut impl Write, err: &mut impl Write) -> OnceLock<io::Error> {
+    fn written(out: &mut impl Write, err: &mut impl Write) -> Failed {
         let (lines, queue) = mpsc::channel(QUEUE);
         for line in [
             Line::Data("one".into()),
@@ -234,7 +311,7 @@ mod tests {
             lines.try_send(line).unwrap();
         }
         drop(lines);
-        let failed = OnceLock::new();
+        let failed = Failed::default();
         write_all(queue, out, err, &failed);
         failed
     }
@@ -248,6 +325,34 @@ mod tests {
             (&b"one\ntwo\n"[..], &b"note\n"[..])
         );
         assert!(check(&failed).is_ok());
+    }
+
+    #[test]
+    fn bytes_are_written_as_they_are_and_progress_makes_way() {
+        let (lines, queue) = mpsc::channel(QUEUE);
+        let room = Arc::new(Semaphore::new(8));
+        let permit = Arc::clone(&room).try_acquire_many_owned(3).unwrap();
+        for line in [
+            Line::Data("one".into()),
+            Line::Progress("1".into()),
+            Line::Progress("2".into()),
+            Line::Bytes(b"a\xff\n".to_vec(), Some(permit)),
+            Line::Note("note".into()),
+            Line::Note("another".into()),
+            Line::Bytes(b"b".to_vec(), None),
+            Line::Progress("3".into()),
+        ] {
+            lines.try_send(line).unwrap();
+        }
+        drop(lines);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        write_all(queue, &mut out, &mut err, &Failed::default());
+        assert_eq!(out, b"one\na\xff\nb");
+        assert_eq!(
+            String::from_utf8(err).unwrap(),
+            "\r\x1b[K1\r\x1b[K2\r\x1b[Knote\nanother\n\r\x1b[K3\r\x1b[K"
+        );
+        assert_eq!(room.available_permits(), 8, "the room is free again");
     }
 
     #[test]

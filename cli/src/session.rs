@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::path::Path;
+use std::time::Duration;
 
 use selium_remote_client::{Client, ClientConfigBuilder};
 
@@ -37,6 +38,14 @@ impl Session {
     /// # Errors
     /// When there is no connection within the deadline.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        self.connect_for(None).await
+    }
+
+    /// Connects, for messages of so many bytes at most if that is given.
+    ///
+    /// # Errors
+    /// When there is no connection within the deadline.
+    pub(crate) async fn connect_for(&self, longest: Option<usize>) -> Result<Client, Failure> {
         let global = &self.global;
         let config = ClientConfigBuilder::default()
             .domain(global.domain.as_str())
@@ -44,6 +53,10 @@ impl Session {
             .certificate_directory(&global.cert_dir);
         let config = match global.timeout {
             Some(timeout) => config.connect_timeout(timeout).request_timeout(timeout),
+            None => config,
+        };
+        let config = match longest {
+            Some(longest) => config.response_limit(longest),
             None => config,
         };
         let client = config
@@ -68,6 +81,11 @@ impl Session {
         &self.global.cert_dir
     }
 
+    /// The server's name, and the port of its admins.
+    pub(crate) fn server(&self) -> (&str, u16) {
+        (&self.global.domain, self.global.port)
+    }
+
     /// `host:port` of the server, for messages.
     pub(crate) fn endpoint(&self) -> String {
         let Global { domain, port, .. } = &self.global;
@@ -76,6 +94,16 @@ impl Session {
         } else {
             format!("{domain}:{port}")
         }
+    }
+
+    /// How long to wait for something, if that was said.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.global.timeout
+    }
+
+    /// Returns once Ctrl-C was pressed.
+    pub(crate) async fn interrupted(&self) {
+        self.interrupt.pressed().await;
     }
 
     /// Says what an interrupt means from now on.

@@ -13,6 +13,7 @@ use selium_remote_transport_wasm::{executor::Notify, log, orphan};
 
 use crate::{
     audit::{AuditLog, Moment},
+    channels::{Channels, Events},
     clock::Clock,
     connection::{Control, Lingering},
     runtime::Runtime,
@@ -28,6 +29,8 @@ pub(crate) struct Module {
     pub(crate) lingering: Lingering,
     /// The tasks that read logs.
     pub(crate) logs: RefCell<BTreeMap<LogId, Rc<LogControl>>>,
+    /// The channels, their readers and what waits to be written to them.
+    pub(crate) channels: Rc<Channels>,
     audit: RefCell<AuditLog>,
     incarnation: Cell<Option<[u8; 16]>>,
 }
@@ -53,6 +56,7 @@ impl Module {
             connections: RefCell::new(BTreeMap::new()),
             lingering: Lingering::default(),
             logs: RefCell::new(BTreeMap::new()),
+            channels: Rc::default(),
             audit: RefCell::new(audit),
             incarnation: Cell::new(None),
         })
@@ -101,5 +105,11 @@ impl Module {
     /// Tells the server what came of a host call.
     pub(crate) fn complete(self: &Rc<Self>, completion: Completion) {
         self.with(|server| server.handle_host(self.clock.now(), completion));
+    }
+}
+
+impl Events for Module {
+    fn complete(self: Rc<Self>, completion: Completion) {
+        Module::complete(&self, completion);
     }
 }

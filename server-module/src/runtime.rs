@@ -1,15 +1,19 @@
 //! The runtime as the server's host: every call becomes a task.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
-use selium_remote_client_protocol::{AbiParam, EntrypointArg, ops::StartRequest};
-use selium_remote_server_core::{Completion, Host, HostCall, HostProcess, OpId, host::StopFailure};
+use selium_remote_client_protocol::{AbiParam, AbiScalarType, EntrypointArg, ops::StartRequest};
+use selium_remote_server_core::{
+    Completion, Host, HostCall, HostProcess, OpId,
+    host::{HostChannel, StopFailure},
+};
 use selium_remote_transport_wasm::{
     HostError, executor,
     process::{self, Argument, StartSpec},
 };
 
 use crate::{
+    channels::{BUSY, Channels, GONE, Lent},
     logs,
     module::{LogControl, Module},
 };
@@ -32,19 +36,30 @@ impl<'a> Runtime<'a> {
 
 /// What is to be said of a call for which there is no task.
 fn not_begun(call: &HostCall) -> Option<Completion> {
-    const WORDS: &str = "the server has too many tasks";
     match *call {
         HostCall::Start { op, .. } => Some(Completion::Started {
             op,
-            result: Err(WORDS.to_owned()),
+            result: Err(BUSY.to_owned()),
         }),
         HostCall::Stop { op, .. } => Some(Completion::Stopped {
             op,
-            result: Err(StopFailure::Failed(WORDS.to_owned())),
+            result: Err(StopFailure::Failed(BUSY.to_owned())),
         }),
         HostCall::OpenLog { log, .. } => Some(Completion::LogMissing { log }),
         HostCall::CloseLog { log } => Some(Completion::LogEnded { log }),
         HostCall::NudgeLog { .. } | HostCall::Audit(_) => None,
+        // They answer for themselves.
+        HostCall::CreateChannel { .. }
+        | HostCall::DeleteChannel { .. }
+        | HostCall::DrainChannel { .. }
+        | HostCall::ShareChannel { .. }
+        | HostCall::OpenReader { .. }
+        | HostCall::PauseReader { .. }
+        | HostCall::ResumeReader { .. }
+        | HostCall::NudgeReader { .. }
+        | HostCall::CloseReader { .. }
+        | HostCall::Write { .. }
+        | HostCall::CloseWriter { .. } => None,
     }
 }
 
@@ -53,7 +68,9 @@ impl Host for Runtime<'_> {
         let module = Rc::clone(self.module);
         let not_begun = not_begun(&call);
         let spawned = match call {
-            HostCall::Start { op, spec } => executor::spawn(start(module, op, spec)),
+            HostCall::Start { op, spec, channels } => {
+                executor::spawn(start(module, op, spec, channels))
+            }
             HostCall::Stop { op, process } => executor::spawn(stop(module, op, process)),
             HostCall::OpenLog {
                 log,
@@ -92,6 +109,11 @@ impl Host for Runtime<'_> {
                     }),
                 }
             }
+            channels => {
+                let events = Rc::clone(&module);
+                self.refused = module.channels.begin(events, channels);
+                Ok(())
+            }
         };
         if spawned.is_err() {
             // The number of tasks is bounded by the server's own limits; this cannot happen while they are lower.
@@ -105,13 +127,34 @@ impl Host for Runtime<'_> {
     }
 }
 
-async fn start(module: Rc<Module>, op: OpId, spec: Box<StartRequest>) {
-    let result = match host_spec(&spec) {
-        Some(spec) => process::start(spec).await,
-        None => Err(HostError::InvalidArgument),
+async fn start(
+    module: Rc<Module>,
+    op: OpId,
+    spec: Box<StartRequest>,
+    channels: Vec<(u64, HostChannel)>,
+) {
+    let result = match lend(&module.channels, channels).await {
+        Ok(lent) => match host_spec(&spec, &lent) {
+            // What is lent lives until the host has it.
+            Some(spec) => process::start(spec).await,
+            None => Err(HostError::InvalidArgument),
+        },
+        Err(HostError::NotFound) => Err(HostError::Other(GONE.to_owned())),
+        Err(error) => Err(error),
     };
     let result = result.map(HostProcess).map_err(|error| error.to_string());
     module.complete(Completion::Started { op, result });
+}
+
+/// The channels among the arguments of a start, by their ids.
+type Lending = BTreeMap<u64, Lent>;
+
+async fn lend(channels: &Channels, wanted: Vec<(u64, HostChannel)>) -> Result<Lending, HostError> {
+    let mut lent = Lending::new();
+    for (id, channel) in wanted {
+        lent.insert(id, channels.lend(channel).await?);
+    }
+    Ok(lent)
 }
 
 async fn stop(module: Rc<Module>, op: OpId, process: HostProcess) {
@@ -123,17 +166,19 @@ async fn stop(module: Rc<Module>, op: OpId, process: HostProcess) {
 }
 
 /// A start in the runtime's own terms; `None` for what the server's rules do not let through.
-fn host_spec(spec: &StartRequest) -> Option<StartSpec> {
+fn host_spec(spec: &StartRequest, lent: &Lending) -> Option<StartSpec> {
     let mut host = StartSpec::new(spec.module.clone(), spec.entrypoint.clone());
     for capability in &spec.capabilities {
         host.capabilities
             .push(process::Capability::try_from(capability.to_wire()).ok()?);
     }
-    for arg in &spec.args {
+    for (index, arg) in spec.args.iter().enumerate() {
         host.arguments.push(match arg {
             EntrypointArg::Scalar(value) => Argument::Scalar(scalar(*value)),
             EntrypointArg::Buffer(bytes) => Argument::Buffer(bytes.clone()),
-            EntrypointArg::Resource(_) => return None,
+            EntrypointArg::Resource(id) => {
+                resource(*spec.signature.params().get(index)?, lent.get(id)?)?
+            }
         });
     }
     for result in spec.signature.results() {
@@ -144,6 +189,15 @@ fn host_spec(spec: &StartRequest) -> Option<StartSpec> {
     }
     host.log_uri.clone_from(&spec.log_uri);
     Some(host)
+}
+
+/// A channel as an argument: itself, or the number that a process can attach to.
+fn resource(param: AbiParam, lent: &Lent) -> Option<Argument> {
+    match param {
+        AbiParam::Scalar(AbiScalarType::I32) => Some(Argument::Channel((&lent.channel).into())),
+        AbiParam::Scalar(AbiScalarType::U64) => Some(Argument::Shared(lent.shared)),
+        _ => None,
+    }
 }
 
 fn scalar(value: selium_remote_client_protocol::AbiScalarValue) -> process::AbiScalarValue {
@@ -208,7 +262,7 @@ mod tests {
             made.args = vec![EntrypointArg::Buffer(b"x".to_vec())];
             made.log_uri = Some("sel://x".into());
         });
-        let host = host_spec(&spec).unwrap();
+        let host = host_spec(&spec, &Lending::new()).unwrap();
         let capabilities: Vec<_> = host.capabilities.iter().map(ToString::to_string).collect();
         assert_eq!(capabilities, ["TimeRead", "ChannelWriter"]);
         assert_eq!(host.arguments, [Argument::Buffer(b"x".to_vec())]);
@@ -218,6 +272,6 @@ mod tests {
             made.args = vec![EntrypointArg::Resource(1)];
             made
         };
-        assert!(host_spec(&resource).is_none());
+        assert!(host_spec(&resource, &Lending::new()).is_none());
     }
 }

@@ -15,7 +15,7 @@
 //! - Lossy reads can be torn: what a weak reader returns is hostile input, whoever wrote it.
 
 use core::{
-    future::poll_fn,
+    future::{Future, poll_fn},
     task::{Context, Poll},
 };
 
@@ -29,7 +29,8 @@ use crate::{
         self, HostError, HostFuture, MAX_READ, Op,
         calls::{
             ChannelAttach, ChannelDelete, ChannelDrain, ChannelNew, ChannelShare, StrongRead,
-            StrongReaderNew, StrongWrite, StrongWriterNew, WeakRead, WeakReaderNew,
+            StrongReaderNew, StrongWrite, StrongWriterNew, WeakRead, WeakReaderNew, WeakWrite,
+            WeakWriterNew,
         },
     },
     orphan::Driven,
@@ -37,7 +38,7 @@ use crate::{
 };
 
 /// Largest capacity of a channel, in bytes. The host allocates it at once and never limits what a guest takes.
-pub const MAX_CAPACITY: u32 = 16 * 1024 * 1024;
+pub const MAX_CAPACITY: u32 = 32 * 1024 * 1024;
 
 /// Largest frame that is written, in bytes: what a reader of this crate can read in one piece.
 pub const MAX_FRAME: usize = MAX_READ as usize;
@@ -61,17 +62,23 @@ impl SharedId {
 ///
 /// Dropping a channel that this module created **deletes it for everybody**; dropping an attached one only detaches. Readers and
 /// writers are handles of their own and are not freed with it.
+///
+/// The functions that open something begin when they are called, not when their future is first polled, and the future does not borrow the channel.
+/// **They end this module when somebody else has deleted the channel**: the host panics inside the call. [`attach`](Self::attach) to it right before, in
+/// the same poll: that answers "not found" when the number is free. Never share a channel again that may be gone: the host gives the freed number
+/// to the dead handle, and attaching finds that.
 #[derive(Debug)]
 pub struct Channel {
     slot: Option<Slot>,
     created: bool,
 }
 
-/// Starts an operation that answers with a new slot, which is freed if nobody is there to take it.
-pub(crate) async fn new_slot<O: Op<Out = u32>>(call: HostFuture<O>) -> Result<Slot, HostError> {
-    Driven::new(call, |result| drop(result.map(Slot::new)))
-        .await
-        .map(Slot::new)
+/// Waits for an operation that answers with a new slot, which is freed if nobody is there to take it.
+pub(crate) fn new_slot<O: Op<Out = u32>>(
+    call: HostFuture<O>,
+) -> impl Future<Output = Result<Slot, HostError>> + use<O> {
+    let call = Driven::new(call, |result| drop(result.map(Slot::new)));
+    async move { call.await.map(Slot::new) }
 }
 
 impl Channel {
@@ -121,12 +128,13 @@ impl Channel {
         self.slot.as_ref().map_or(u32::MAX, Slot::raw)
     }
 
-    /// Makes the channel available to other processes. Sharing twice gives the same id. Cancel safe.
+    /// Makes the channel available to other processes. Sharing twice gives the same id, unless the channel was deleted in between. Cancel safe.
     ///
     /// # Errors
     /// See [`HostError`].
-    pub async fn share(&self) -> Result<SharedId, HostError> {
-        host::call::<ChannelShare>(&self.raw()).await.map(SharedId)
+    pub fn share(&self) -> impl Future<Output = Result<SharedId, HostError>> + use<> {
+        let call = host::call::<ChannelShare>(&self.raw());
+        async move { call.await.map(SharedId) }
     }
 
     /// Opens a reader that may lose frames but holds nobody up. It starts at the oldest retained frame if the channel has no strong reader.
@@ -134,41 +142,61 @@ impl Channel {
     ///
     /// # Errors
     /// See [`HostError`].
-    pub async fn weak_reader(&self) -> Result<WeakReader, HostError> {
-        let slot = new_slot(host::call::<WeakReaderNew>(&self.raw())).await?;
-        Ok(WeakReader {
-            port: Port::new(slot, drop),
-        })
+    pub fn weak_reader(&self) -> impl Future<Output = Result<WeakReader, HostError>> + use<> {
+        let slot = new_slot(host::call::<WeakReaderNew>(&self.raw()));
+        async move {
+            Ok(WeakReader {
+                port: Port::new(slot.await?, drop),
+            })
+        }
     }
 
     /// Opens a reader that loses nothing and holds writers back. Not on channels with drop backpressure. Needs `ChannelReader`.
     ///
     /// # Errors
     /// See [`HostError`].
-    pub async fn strong_reader(&self) -> Result<StrongReader, HostError> {
-        let slot = new_slot(host::call::<StrongReaderNew>(&self.raw())).await?;
-        Ok(StrongReader {
-            port: Port::new(slot, drop),
-        })
+    pub fn strong_reader(&self) -> impl Future<Output = Result<StrongReader, HostError>> + use<> {
+        let slot = new_slot(host::call::<StrongReaderNew>(&self.raw()));
+        async move {
+            Ok(StrongReader {
+                port: Port::new(slot.await?, drop),
+            })
+        }
     }
 
     /// Opens a writer. Drop it when idle (see the module documentation). Needs `ChannelWriter`.
     ///
     /// # Errors
     /// See [`HostError`].
-    pub async fn strong_writer(&self) -> Result<StrongWriter, HostError> {
-        let slot = new_slot(host::call::<StrongWriterNew>(&self.raw())).await?;
-        Ok(StrongWriter {
-            port: Port::new(slot, drop),
-        })
+    pub fn strong_writer(&self) -> impl Future<Output = Result<StrongWriter, HostError>> + use<> {
+        let slot = new_slot(host::call::<StrongWriterNew>(&self.raw()));
+        async move {
+            Ok(StrongWriter {
+                port: Port::new(slot.await?, drop),
+            })
+        }
+    }
+
+    /// Opens a writer that stands in nobody's way while it is idle, and makes readers look after each of its frames. Each of its frames makes the
+    /// channel a little slower for ever: for single frames on channels that others write to as well. Needs `ChannelWriter`.
+    ///
+    /// # Errors
+    /// See [`HostError`].
+    pub fn weak_writer(&self) -> impl Future<Output = Result<WeakWriter, HostError>> + use<> {
+        let slot = new_slot(host::call::<WeakWriterNew>(&self.raw()));
+        async move {
+            Ok(WeakWriter {
+                port: Port::new(slot.await?, drop),
+            })
+        }
     }
 
     /// Refuses new writes and lets unfinished ones end. Wakes nobody: the caller ends the streams that wait on it. Cancel safe.
     ///
     /// # Errors
     /// [`HostError::Other`] when the channel was deleted.
-    pub async fn drain(&self) -> Result<(), HostError> {
-        host::call::<ChannelDrain>(&self.raw()).await
+    pub fn drain(&self) -> impl Future<Output = Result<(), HostError>> + use<> {
+        host::call::<ChannelDrain>(&self.raw())
     }
 
     /// Deletes the channel for everybody, also when it is an attached one. Reads that wait on it fail as closed. Carried out at the first poll,
@@ -241,9 +269,12 @@ pub enum ReadError {
     /// The next frame is larger than the `max` of the read. It stays in front: read again with more, or give the reader up.
     #[error("the next frame is larger than requested")]
     TooLarge,
-    /// The channel was deleted or drained empty, or the reader terminated. Nothing more will come.
+    /// The channel was deleted, or the reader terminated. Nothing more will come.
     #[error("the channel is closed")]
     Closed,
+    /// The channel was drained, and everything in it was read. Nothing more will come.
+    #[error("the channel was drained")]
+    Drained,
     /// Anything else.
     #[error(transparent)]
     Host(HostError),
@@ -259,11 +290,13 @@ impl From<HostError> for ReadError {
             Self::Gap
         } else if text.contains("frame exceeds requested length") {
             Self::TooLarge
-        } else if ["connection aborted", "broken pipe", "operation interrupted"]
+        } else if ["connection aborted", "broken pipe"]
             .iter()
             .any(|closed| text.contains(closed))
         {
             Self::Closed
+        } else if text.contains("operation interrupted") {
+            Self::Drained
         } else {
             Self::Host(error)
         }
@@ -307,6 +340,17 @@ macro_rules! reader {
                 poll_fn(|cx| self.poll_read(cx, max)).await
             }
 
+            /// Whether a read runs in the host.
+            pub fn is_busy(&self) -> bool {
+                self.port.is_busy()
+            }
+
+            /// Gives the reader up at once, also while a read runs: its result is lost, and the host frees the reader when the read ends. That is
+            /// with the next frame, with the channel, or never (see the module documentation).
+            pub fn release(self) {
+                self.port.release();
+            }
+
             /// Poll form of `read`.
             pub fn poll_read(
                 &mut self,
@@ -328,38 +372,75 @@ pub struct StrongWriter {
     port: Port<StrongWrite>,
 }
 
-impl StrongWriter {
-    /// Writes one frame of 1 to [`MAX_FRAME`] bytes. With `Park` it waits for strong readers to make room; with `Drop` a frame without room
-    /// is dropped *and success is reported*. A frame larger than the channel ruins its weak readers: check where the capacity is known.
-    ///
-    /// Cancel safety: once started a write is carried out, also when its future is dropped; the next write waits for it first, and
-    /// reports its error.
-    ///
-    /// # Errors
-    /// [`HostError::InvalidArgument`] for an empty frame, which the host would ignore; [`HostError::TooLarge`] over [`MAX_FRAME`].
-    pub async fn write(&mut self, frame: &[u8]) -> Result<(), HostError> {
-        if frame.is_empty() {
-            return Err(HostError::InvalidArgument);
+/// A writer that has a place in the channel only while it writes. Dropping it frees the handle, after a running write has ended.
+#[derive(Debug)]
+pub struct WeakWriter {
+    port: Port<WeakWrite>,
+}
+
+macro_rules! writer {
+    ($writer:ident) => {
+        impl $writer {
+            /// Writes one frame of 1 to [`MAX_FRAME`] bytes. With `Park` it waits for strong readers to make room; with `Drop` a frame without room
+            /// is dropped *and success is reported*. A frame larger than the channel ruins its weak readers: check where the capacity is known.
+            ///
+            /// Cancel safety: once started a write is carried out, also when its future is dropped; the next write waits for it first, and
+            /// reports its error.
+            ///
+            /// # Errors
+            /// [`HostError::InvalidArgument`] for an empty frame, which the host would ignore; [`HostError::TooLarge`] over [`MAX_FRAME`].
+            pub async fn write(&mut self, frame: &[u8]) -> Result<(), HostError> {
+                self.write_owned(frame.to_vec()).await
+            }
+
+            /// As [`write`](Self::write), for a frame that need not be copied.
+            ///
+            /// # Errors
+            /// As [`write`](Self::write).
+            pub async fn write_owned(&mut self, frame: Vec<u8>) -> Result<(), HostError> {
+                if frame.is_empty() {
+                    return Err(HostError::InvalidArgument);
+                }
+                HostError::check("frame", frame.len(), MAX_FRAME)?;
+                self.port.settle().await?;
+                let mut frame = Some(frame);
+                poll_fn(|cx| {
+                    self.port.poll_operation(cx, |handle| IoWrite {
+                        handle,
+                        payload: frame.take().unwrap_or_default(),
+                    })
+                })
+                .await
+                .map(drop)
+            }
+
+            /// Whether a write whose future was dropped is still running.
+            pub fn is_busy(&self) -> bool {
+                self.port.is_busy()
+            }
+
+            /// Gives the writer up at once, also while a write runs: the write goes on without anybody who waits for it, and the host
+            /// frees the writer after it.
+            pub fn release(self) {
+                self.port.release();
+            }
         }
-        HostError::check("frame", frame.len(), MAX_FRAME)?;
-        self.port.settle().await?;
-        poll_fn(|cx| {
-            self.port.poll_operation(cx, |handle| IoWrite {
-                handle,
-                payload: frame.to_vec(),
-            })
-        })
-        .await
-        .map(drop)
-    }
+    };
+}
 
-    /// Whether a write whose future was dropped is still running.
-    pub fn is_busy(&self) -> bool {
-        self.port.is_busy()
-    }
+writer!(StrongWriter);
+writer!(WeakWriter);
 
+impl StrongWriter {
     /// The slot's number, for the log's panic hook, which must write without an owner at hand.
     pub(crate) fn raw_slot(&self) -> Option<u32> {
         self.port.raw()
     }
+}
+
+/// Goes to the host and back, and changes nothing there: what the host had to say before has arrived by then, mostly. Needs
+/// `ChannelLifecycle`; without it, it returns at once.
+pub async fn round_trip() {
+    // No channel was ever shared under this number.
+    let _ = host::call::<ChannelAttach>(&u64::MAX).await;
 }

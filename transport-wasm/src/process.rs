@@ -22,7 +22,7 @@ pub use selium_abi::{AbiParam, AbiScalarType, AbiScalarValue, Capability};
 use selium_abi::{AbiSignature, EntrypointArg, EntrypointInvocation, ProcessLogLookup};
 
 use crate::{
-    channel::SharedId,
+    channel::{Channel, SharedId},
     executor::{Acquire, Gate, Permit},
     host::{
         self, HostError, HostFuture,
@@ -55,6 +55,21 @@ pub enum Argument {
     Buffer(Vec<u8>),
     /// A shared channel, passed as its 64-bit id.
     Shared(SharedId),
+    /// A channel itself: the process gets a slot of its own for it, passed as a 32-bit number.
+    Channel(ChannelSlot),
+}
+
+/// A channel of this module as an argument. The host puts it into the new process's table and leaves this module's slot as it is.
+///
+/// It is the number of a slot and does not keep it: the [`Channel`] has to live until the host has the start, or the process gets what
+/// stands in the slot by then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelSlot(u32);
+
+impl From<&Channel> for ChannelSlot {
+    fn from(channel: &Channel) -> Self {
+        Self(channel.raw_slot())
+    }
 }
 
 /// What to start.
@@ -120,6 +135,10 @@ impl StartSpec {
                 Argument::Shared(id) => (
                     AbiParam::Scalar(AbiScalarType::U64),
                     EntrypointArg::Resource(id.get()),
+                ),
+                Argument::Channel(slot) => (
+                    AbiParam::Scalar(AbiScalarType::I32),
+                    EntrypointArg::Resource(slot.0.into()),
                 ),
             };
             params.push(param);

@@ -134,6 +134,14 @@ impl<O: Op> Port<O> {
             .map(|result| result.unwrap_or(Err(HostError::NotFound)))
     }
 
+    /// Frees the slot at once, also under a running operation, whose result is lost. Only for readers and writers of channels: the host's task
+    /// holds what stood in the slot, not the slot, and drops it when the operation ends.
+    pub(crate) fn release(mut self) {
+        // First the operation, so that nobody is left who would ask for its result.
+        self.busy = None;
+        self.slot = None;
+    }
+
     /// Waits for the running operation, if any.
     pub(crate) async fn settle(&mut self) -> Result<(), HostError> {
         match poll_fn(|cx| self.poll_result(cx)).await {

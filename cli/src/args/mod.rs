@@ -1,10 +1,13 @@
 //! The command line: commands, options and their environment variables.
 
+pub(crate) mod audit;
 mod capability;
 pub(crate) mod cert;
+pub(crate) mod channel;
 mod global;
 mod help;
 mod parse;
+pub(crate) mod server;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,7 +65,8 @@ pub(crate) struct GlobalArgs {
     )]
     log_format: Option<Format>,
 
-    /// How long to wait for an answer; also bounds connecting [default: 30, and 10 for connecting]
+    /// How long to wait for an answer; also bounds connecting [default: 30, and 10 for connecting]. With `channel pub`
+    /// and `channel sub` also how long nothing may come [default: for ever]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
 
@@ -101,8 +105,15 @@ pub(crate) enum Command {
     Info(InfoArgs),
     /// Measure the round trip to the server
     Ping(PingArgs),
+    /// Make channels, look at them, publish to them and subscribe to them
+    #[command(visible_alias = "ch")]
+    Channel(channel::ChannelArgs),
     /// Make certificates, hand them over, renew them, look at them
     Cert(cert::CertArgs),
+    /// Give the control plane's server its keys and roles
+    Server(server::ServerArgs),
+    /// Check the audit log of the control plane's server
+    Audit(audit::AuditArgs),
 }
 
 /// `selium start`.

@@ -1,11 +1,14 @@
 //! The commands, one file each.
 
+mod audit;
 mod cert;
+mod channel;
 mod info;
 mod inspect;
 mod logs;
 mod ping;
 mod ps;
+mod server;
 mod start;
 mod stop;
 
@@ -29,7 +32,10 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Inspect(args) => inspect::run(session, args).await,
         Command::Info(args) => info::run(session, args).await,
         Command::Ping(args) => ping::run(session, args).await,
+        Command::Channel(args) => channel::run(session, args).await,
         Command::Cert(args) => cert::run(session, args).await,
+        Command::Server(args) => server::run(session, args).await,
+        Command::Audit(args) => audit::run(session, args).await,
     }
 }
 
@@ -49,7 +55,7 @@ fn check_length(command: &str, what: &str, text: &str, limit: usize) -> Result<(
     Ok(())
 }
 
-/// Refuses what can name no process.
+/// Refuses what can name no process and no channel.
 fn check_target(command: &str, target: &str) -> Result<(), Failure> {
     check_length(command, "the id or name", target, MAX_TARGET)
 }

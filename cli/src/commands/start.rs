@@ -1,6 +1,6 @@
 //! `selium start`.
 
-use selium_remote_client::{Capability, EntrypointArg, Process, ProcessBuilder};
+use selium_remote_client::{Capability, Channel, Client, EntrypointArg, Process, ProcessBuilder};
 use selium_remote_client_protocol::{
     abi::check_arguments,
     limits::{MAX_ENTRYPOINT, MAX_LOG_URI, MAX_MODULE, MAX_NAME},
@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::{check_length, logs};
 use crate::args::StartArgs;
-use crate::arguments::resolve;
-use crate::failure::{Action, Failure};
+use crate::arguments::{Value, resolve};
+use crate::failure::{Action, Channel as About, Failure};
 use crate::interrupt::Stage;
 use crate::render::process::{full_id, short_id};
 use crate::session::Session;
@@ -33,8 +33,12 @@ pub(super) async fn run(session: &Session, args: StartArgs) -> Result<(), Failur
         .filter(|capability| !args.capabilities.contains(capability))
         .map(|capability| capability.name())
         .collect();
-    let builder = prepare(&args, &missing)?;
+    let (builder, values) = prepare(&args, &missing)?;
     let client = session.connect().await?;
+    let has_channels = values
+        .iter()
+        .any(|value| matches!(value, Value::Channel { .. }));
+    let builder = with_arguments(&client, builder, values).await?;
     session.enter(Stage::Changing(
         "the start was under way and may still happen; `selium ps` shows whether it did".to_owned(),
     ));
@@ -70,6 +74,14 @@ pub(super) async fn run(session: &Session, args: StartArgs) -> Result<(), Failur
         );
         session.output.note(&text).await;
     }
+    let can_use = [Capability::ChannelReader, Capability::ChannelWriter]
+        .iter()
+        .any(|capability| args.capabilities.contains(capability));
+    if has_channels && !can_use {
+        let text =
+            "it cannot use its channels: it was given neither ChannelReader nor ChannelWriter";
+        session.output.note(text).await;
+    }
     if args.attach {
         return logs::attach(session, &process, &name).await;
     }
@@ -77,7 +89,7 @@ pub(super) async fn run(session: &Session, args: StartArgs) -> Result<(), Failur
 }
 
 /// Everything that can be found wrong without a server, and then what to ask of one.
-fn prepare(args: &StartArgs, missing: &[&str]) -> Result<ProcessBuilder, Failure> {
+fn prepare(args: &StartArgs, missing: &[&str]) -> Result<(ProcessBuilder, Vec<Value>), Failure> {
     const START: &str = "start";
     check_length(START, "the module", &args.module, MAX_MODULE)?;
     check_length(START, "the entrypoint", &args.entrypoint, MAX_ENTRYPOINT)?;
@@ -89,7 +101,8 @@ fn prepare(args: &StartArgs, missing: &[&str]) -> Result<ProcessBuilder, Failure
     }
     let (signature, values) = resolve(&args.param, &args.result, &args.arg)
         .map_err(|message| Failure::usage(START, message))?;
-    check_arguments(&signature, &values, args.log_uri.as_deref())
+    let stand_ins: Vec<EntrypointArg> = values.iter().map(Value::stand_in).collect();
+    check_arguments(&signature, &stand_ins, args.log_uri.as_deref())
         .map_err(|error| Failure::usage(START, error.to_string()))?;
     if args.attach && !missing.is_empty() {
         return Err(Failure::Usage {
@@ -114,21 +127,40 @@ fn prepare(args: &StartArgs, missing: &[&str]) -> Result<ProcessBuilder, Failure
         .iter()
         .copied()
         .fold(builder, ProcessBuilder::capability);
-    let builder = values
-        .into_iter()
-        .fold(builder, |builder, value| match value {
-            EntrypointArg::Scalar(value) => builder.arg_scalar(value),
-            EntrypointArg::Buffer(bytes) => builder.arg_buffer(bytes),
-            EntrypointArg::Resource(id) => builder.arg_resource(id),
-        });
     let builder = match &args.log_uri {
         Some(log_uri) => builder.log_uri(log_uri.as_str()),
         None => builder,
     };
-    Ok(match &args.name {
+    let builder = match &args.name {
         Some(name) => builder.name(name.as_str()),
         None => builder,
-    })
+    };
+    Ok((builder, values))
+}
+
+/// Adds the arguments. The server tells which channels are meant.
+async fn with_arguments(
+    client: &Client,
+    mut builder: ProcessBuilder,
+    values: Vec<Value>,
+) -> Result<ProcessBuilder, Failure> {
+    for value in values {
+        builder = match value {
+            Value::Known(EntrypointArg::Scalar(value)) => builder.arg_scalar(value),
+            Value::Known(EntrypointArg::Buffer(bytes)) => builder.arg_buffer(bytes),
+            Value::Known(EntrypointArg::Resource(id)) => builder.arg_resource(id),
+            Value::Channel { target, is_handle } => {
+                let found = Channel::find(client, &target).await;
+                let channel =
+                    found.map_err(Failure::client(Action::Channel(About::Find, target)))?;
+                match is_handle {
+                    true => builder.arg_channel_handle(&channel),
+                    false => builder.arg_channel(&channel),
+                }
+            }
+        };
+    }
+    Ok(builder)
 }
 
 #[cfg(test)]

@@ -56,6 +56,16 @@ pub(super) fn with<R>(use_host: impl FnOnce(&mut Host) -> R) -> R {
 
 pub(super) const CELLS: usize = RING_OFFSET / SLOT_SIZE + CAPACITY as usize;
 
+fn is_channel_io(name: &str) -> bool {
+    matches!(
+        name,
+        "selium::channel::weak_read"
+            | "selium::channel::strong_read"
+            | "selium::channel::weak_write"
+            | "selium::channel::strong_write"
+    )
+}
+
 impl Host {
     pub(super) fn raw_cell(&mut self, offset: usize) -> &mut u32 {
         if self.cells.len() < CELLS {
@@ -82,6 +92,13 @@ impl Host {
 
     /// `delete` and `detach`: whether the slot held a channel.
     pub(super) fn free(&mut self, what: &str, slot: u32) -> bool {
+        // Readers and writers of channels may be freed under an operation that nobody waits for any more: it holds them until it ends.
+        for operation in self.operations.values_mut() {
+            if operation.slot == Some(slot) && operation.dropped && is_channel_io(operation.name) {
+                operation.slot = None;
+                self.busy.retain(|busy| *busy != slot);
+            }
+        }
         if self.busy.contains(&slot) {
             self.violations
                 .push(format!("{what} of slot {slot} under a running operation"));

@@ -1,0 +1,184 @@
+//! Waking who sleeps too long.
+//!
+//! The host keeps one list of all who wait on a channel, each with the place it waits for. A write wakes those strictly before the new end, whoever they
+//! are. A read wakes those between the end and a ring's length behind the slowest strong reader, but only while the channel
+//! has a writer. So a read by a throw-away weak reader is what wakes, in place and without a message of its own.
+
+use core::future::Future;
+
+use selium_remote_transport_wasm::{
+    HostError,
+    channel::{self as host, ReadError, WeakReader},
+    executor,
+};
+
+use super::{Entry, Life, patiently, reader::MAX_MESSAGE};
+
+/// Round trips to the host after which a read counts as one that waits. One goes through the same queue as the read.
+pub(super) const PATIENCE: u32 = 4;
+
+/// The most gaps that a throw-away reader gets over.
+const MAX_GAPS: u32 = 8;
+
+/// The most writers that are woken one after another.
+const MAX_WAKES: u32 = 256;
+
+/// Round trips that a reader is given to be replaced.
+const MAX_REPLACE: u32 = 64;
+
+/// What a throw-away reader found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A message.
+    Message,
+    /// Nothing that could be read now.
+    Nothing,
+    /// The channel is over.
+    End,
+}
+
+/// Reads a message and throws it away, if there is one. The reader is given up when it would have to wait.
+async fn read(entry: &Entry, reader: WeakReader) -> (Found, Option<WeakReader>) {
+    let mut reader = reader;
+    for _ in 0..MAX_GAPS {
+        match patiently(PATIENCE, reader.read(MAX_MESSAGE)).await {
+            Some(Ok(_)) => return (Found::Message, Some(reader)),
+            Some(Err(ReadError::Gap)) => executor::yield_now().await,
+            Some(Err(ReadError::Closed | ReadError::Drained)) => return (Found::End, None),
+            Some(Err(_)) => return (Found::Nothing, Some(reader)),
+            None => {
+                // The next message ends its read, and then it is freed.
+                if let Some(before) = entry.looked.replace(Some(reader)) {
+                    before.release();
+                }
+                return (Found::Nothing, None);
+            }
+        }
+    }
+    (Found::Nothing, Some(reader))
+}
+
+/// Has one message read by a throw-away reader: who can be woken by that is woken, and what is behind a ring's length is forgotten.
+pub(super) async fn look(entry: &Entry) -> Found {
+    entry.unread.set(0);
+    match entry.open(|channel| channel.weak_reader()).await {
+        Ok(reader) => read(entry, reader).await.0,
+        Err(HostError::NotFound) => Found::End,
+        Err(error) => {
+            tracing::debug!(%error, "a channel could not be looked at");
+            Found::Nothing
+        }
+    }
+}
+
+/// Wakes the writers that wait for a strong reader which is no more (trap 17). Each read wakes those that are within a ring's length of the end,
+/// so that behind them others may wait: until there is nothing more to read.
+pub(super) async fn wake_writers(entry: &Entry) {
+    let Ok(mut reader) = entry.open(|channel| channel.weak_reader()).await else {
+        return;
+    };
+    for _ in 0..MAX_WAKES {
+        match read(entry, reader).await {
+            (Found::Message, Some(same)) => reader = same,
+            _ => return,
+        }
+        executor::yield_now().await;
+    }
+}
+
+/// Makes every reader of a channel that waits look once more (trap 16).
+///
+/// First without a writer of our own: that shows whether there is anything to be seen at all, and is enough where the channel
+/// has a writer. Where others write as well, ours goes when a message ends, and so the second look has an idle one beside it. It freezes the channel
+/// while it is there (trap 15): only when there is a message, which is read at once; and both are opened at
+/// once, since the channel may be deleted in between.
+pub(super) async fn nudge(entry: &Entry) {
+    if entry.is_gone() || entry.nudging.replace(true) {
+        return;
+    }
+    if look(entry).await == Found::Message && entry.is_shared() {
+        second_look(entry).await;
+    }
+    entry.nudging.set(false);
+}
+
+async fn second_look(entry: &Entry) {
+    let both = entry
+        .open(|channel| side_by_side(channel.weak_reader(), channel.strong_writer()))
+        .await;
+    if let Ok((reader, writer)) = both {
+        let (_, reader) = read(entry, reader).await;
+        drop(writer);
+        drop(reader);
+    }
+}
+
+/// Waits for two handles that were asked for at once.
+async fn side_by_side<A, B>(
+    a: impl Future<Output = Result<A, HostError>>,
+    b: impl Future<Output = Result<B, HostError>>,
+) -> Result<(A, B), HostError> {
+    // Both are on their way, so they can be waited for one after the other.
+    let a = a.await;
+    let b = b.await;
+    Ok((a?, b?))
+}
+
+/// After a burst of ours: nudges when a reader of ours waits since before its end and has seen less than was written.
+///
+/// Most readers have seen everything a moment later, so that this costs nothing. When others write or read as well it may err; the server nudges
+/// what stays silent.
+pub(super) async fn after_burst(entry: &Entry, written: u64, ended: u64) {
+    if !asleep(entry, written, ended).await {
+        return;
+    }
+    nudge(entry).await;
+    // The host has one more way to leave a reader asleep: between its look and its going to bed a whole write happens, and it waits for a place
+    // before the end. Only a write wakes it, so it is replaced. A new one begins at the slowest strong reader, which must not be somebody
+    // else's; and nobody writes meanwhile, since this is the task that does.
+    if entry.is_shared() || !asleep(entry, written, ended).await {
+        return;
+    }
+    let sleepers: Vec<_> = entry
+        .readers
+        .borrow()
+        .values()
+        .filter(|it| it.lossless && it.sleeps(written, ended))
+        .cloned()
+        .collect();
+    for sleeper in sleepers {
+        sleeper.replace.set(true);
+        sleeper.changed.notify();
+        for _ in 0..MAX_REPLACE {
+            if !sleeper.replace.get() {
+                break;
+            }
+            host::round_trip().await;
+            executor::yield_now().await;
+        }
+        sleeper.replace.set(false);
+    }
+}
+
+/// Whether a reader of ours still waits after some time for it to be told.
+async fn asleep(entry: &Entry, written: u64, ended: u64) -> bool {
+    for round in 0..PATIENCE {
+        if entry.has_more() || entry.life.get() >= Life::Drained {
+            return false;
+        }
+        let sleeps = entry.zombie.borrow().is_some()
+            || entry
+                .readers
+                .borrow()
+                .values()
+                .any(|it| it.sleeps(written, ended));
+        if !sleeps {
+            return false;
+        }
+        executor::yield_now().await;
+        if round > 0 {
+            host::round_trip().await;
+        }
+    }
+    true
+}

@@ -1,0 +1,480 @@
+//! Reading a channel.
+//!
+//! Lossless subscribers are served by a strong reader. Lossy ones by a weak reader, but not beside a strong one of ours: what a strong reader has
+//! read the host forgets, and a weak one that is behind steps over it without a word. Then they are fed by the strong one:
+//!
+//! ```text
+//!   own weak reader ── a strong one is opened ──► fed by it, once it has come to what is new (before that: lost)
+//!          ▲                                            │
+//!          └────────── it is freed ─────────────────────┘  a new weak reader begins behind what it has read
+//! ```
+//!
+//! Beside a strong reader of a process they may lose messages without being told. Nothing shows that.
+
+use core::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    task::Poll,
+};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use selium_remote_server_core::{Completion, host::ReaderId};
+use selium_remote_transport_wasm::{
+    HostError,
+    channel::{Frame, MAX_FRAME, ReadError, StrongReader, WeakReader},
+    executor::{self, Notify},
+};
+
+use super::{Channels, Entry, Life, Sink, care, patiently, words};
+
+/// The most bytes of a message. The host allocates what the frame has, not this.
+pub(super) const MAX_MESSAGE: u32 = MAX_FRAME as u32;
+
+/// What the server wants of a reader, and how far it has come.
+pub(super) struct Control {
+    pub(super) entry: Rc<Entry>,
+    pub(super) lossless: bool,
+    pub(super) closing: Cell<bool>,
+    pub(super) paused: Cell<bool>,
+    /// It is to go on with a new reader in the host.
+    pub(super) replace: Cell<bool>,
+    /// Told when one of these is set, or something about the channel has changed.
+    pub(super) changed: Notify,
+    /// Messages so far.
+    reads: Cell<u64>,
+    /// What `reads` was when the channel's last burst of writes began.
+    reads_before: Cell<u64>,
+    /// The stamp of the read that runs.
+    began: Cell<Option<u64>>,
+    /// Whether another reader feeds it.
+    fed: Cell<bool>,
+    /// Whether messages went by, of which it was not told yet.
+    missed: Cell<bool>,
+}
+
+impl Control {
+    pub(super) fn new(entry: Rc<Entry>, lossless: bool) -> Self {
+        Self {
+            entry,
+            lossless,
+            closing: Cell::new(false),
+            paused: Cell::new(false),
+            replace: Cell::new(false),
+            changed: Notify::new(),
+            reads: Cell::new(0),
+            reads_before: Cell::new(0),
+            began: Cell::new(None),
+            fed: Cell::new(false),
+            missed: Cell::new(false),
+        }
+    }
+
+    /// A burst of writes begins.
+    pub(super) fn begin_burst(&self) {
+        self.reads_before.set(self.reads.get());
+    }
+
+    /// Whether it waits since before a burst's end without having seen all of it.
+    pub(super) fn sleeps(&self, written: u64, ended: u64) -> bool {
+        let waits = self.began.get().is_some_and(|began| began < ended);
+        waits && self.reads.get().saturating_sub(self.reads_before.get()) < written
+    }
+
+    /// Waits for what comes of `poll_read`, or for an end.
+    async fn next<R: Read>(&self, reader: &mut R) -> Next {
+        poll_fn(|cx| {
+            // Until it has registered this task.
+            while self.changed.poll_notified(cx).is_ready() {}
+            if self.closing.get() || self.entry.is_gone() {
+                return Poll::Ready(Next::End);
+            }
+            // A pause begins no more reads; the one that runs may end.
+            if self.paused.get() && !reader.is_busy() {
+                return Poll::Pending;
+            }
+            if !reader.is_busy() {
+                self.began.set(Some(self.entry.next_stamp()));
+            }
+            if let Poll::Ready(read) = reader.poll_read(cx) {
+                self.replace.set(false);
+                return Poll::Ready(Next::Read(read));
+            }
+            // Trap 19: who waited before the drain is not told of it. Who asked after it is answered.
+            let before = self.began.get() <= Some(self.entry.drained_at.get());
+            if self.entry.life.get() == Life::Drained && before {
+                return Poll::Ready(Next::End);
+            }
+            if self.replace.get() || (!self.lossless && self.entry.has_strong()) {
+                return Poll::Ready(Next::Change);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for a change.
+    async fn change(&self) {
+        self.changed.notified().await;
+    }
+}
+
+/// A reader of either kind.
+trait Read {
+    fn poll_read(&mut self, cx: &mut core::task::Context<'_>) -> Poll<Result<Frame, ReadError>>;
+    fn is_busy(&self) -> bool;
+}
+
+macro_rules! read {
+    ($reader:ident) => {
+        impl Read for $reader {
+            fn poll_read(
+                &mut self,
+                cx: &mut core::task::Context<'_>,
+            ) -> Poll<Result<Frame, ReadError>> {
+                self.poll_read(cx, MAX_MESSAGE)
+            }
+
+            fn is_busy(&self) -> bool {
+                self.is_busy()
+            }
+        }
+    };
+}
+
+read!(StrongReader);
+read!(WeakReader);
+
+/// What comes next of a reader.
+enum Next {
+    Read(Result<Frame, ReadError>),
+    /// It was closed, or nothing more comes of the channel.
+    End,
+    /// It is to be replaced.
+    Change,
+}
+
+/// What came of a read.
+enum Came {
+    Message(Bytes),
+    Lost,
+    End(Option<String>),
+}
+
+impl Control {
+    /// Sorts what was read.
+    fn took(&self, read: Result<Frame, ReadError>) -> Came {
+        let entry = &self.entry;
+        self.began.set(None);
+        entry.unread.set(0);
+        if entry.life.get() == Life::Draining {
+            entry.drain_moved.notify();
+        }
+        match read {
+            Ok(frame) => {
+                self.reads.set(self.reads.get() + 1);
+                Came::Message(frame.payload)
+            }
+            Err(ReadError::Gap) => Came::Lost,
+            // Trap 20: the host never gets past it, and says so for ever.
+            Err(ReadError::TooLarge) => Came::End(Some(format!(
+                "a message is longer than {MAX_MESSAGE} bytes"
+            ))),
+            Err(ReadError::Closed | ReadError::Host(HostError::NotFound)) => {
+                entry.lost();
+                Came::End(None)
+            }
+            Err(ReadError::Drained) => Came::End(None),
+            Err(error) => Came::End(Some(error.to_string())),
+        }
+    }
+}
+
+impl Entry {
+    /// Whether a strong reader of ours reads, which lossy readers are fed by.
+    fn has_strong(&self) -> bool {
+        self.feeder.get().is_some()
+    }
+
+    /// Gives a message to the lossy readers that are fed.
+    fn feed(&self, sink: &Sink, bytes: &Bytes) {
+        if !self.fresh.get() {
+            return;
+        }
+        let fed: Vec<_> = self
+            .readers
+            .borrow()
+            .iter()
+            .filter(|(_, it)| it.fed.get())
+            .map(|(id, it)| (*id, Rc::clone(it)))
+            .collect();
+        for (reader, control) in fed {
+            if control.paused.get() || control.closing.get() {
+                control.missed.set(true);
+                continue;
+            }
+            if control.missed.take() {
+                Rc::clone(sink).complete(Completion::ReadLost { reader });
+            }
+            control.reads.set(control.reads.get() + 1);
+            let bytes = bytes.clone();
+            Rc::clone(sink).complete(Completion::Read { reader, bytes });
+        }
+    }
+
+    /// The strong reader is no more: lossy readers go on by themselves.
+    pub(super) fn end_feeding(&self) {
+        self.feeder.set(None);
+        self.fresh.set(false);
+        self.tell_readers();
+    }
+
+    pub(super) fn tell_readers(&self) {
+        for control in self.readers.borrow().values() {
+            control.changed.notify();
+        }
+    }
+}
+
+/// Reads a channel until it is told to stop, or there is nothing more.
+pub(super) async fn run(channels: Rc<Channels>, sink: Sink, control: Rc<Control>, id: ReaderId) {
+    let entry = Rc::clone(&control.entry);
+    let ended = if control.lossless {
+        lossless(&sink, &control, id).await
+    } else {
+        lossy(&sink, &control, id).await
+    };
+    let error = match ended {
+        Ok(error) => error,
+        Err(HostError::NotFound) => None,
+        Err(error) => Some(words(&error)),
+    };
+    channels.forget_reader(id, &entry);
+    sink.complete(Completion::ReaderEnded { reader: id, error });
+}
+
+async fn lossless(
+    sink: &Sink,
+    control: &Control,
+    id: ReaderId,
+) -> Result<Option<String>, HostError> {
+    let entry = &control.entry;
+    // A left-over one waits at the end of everything, where a new one would begin as well, as long as it is there.
+    let zombie = entry.zombie.take().and_then(|zombie| zombie.take_over());
+    let mut reader = match zombie {
+        Some(reader) => {
+            // Its read began before everything that matters now.
+            control.began.set(Some(0));
+            reader
+        }
+        None => {
+            if entry.feeder.get().is_none() {
+                entry.fresh.set(false);
+            }
+            entry.open(|channel| channel.strong_reader()).await?
+        }
+    };
+    let feeds = entry.feeder.get().is_none() || control.began.get().is_some();
+    if feeds {
+        entry.feeder.set(Some(id));
+        // It will have read what this one has not.
+        drop(entry.spare.take());
+        entry.tell_readers();
+    }
+    let mut bytes_read = 0;
+    let error = loop {
+        let next = if entry.fresh.get() {
+            control.next(&mut reader).await
+        } else {
+            match patiently(care::PATIENCE, control.next(&mut reader)).await {
+                Some(next) => next,
+                None => {
+                    // It waits, so that it has read everything.
+                    entry.fresh.set(true);
+                    continue;
+                }
+            }
+        };
+        let read = match next {
+            Next::Read(read) => read,
+            Next::End => break None,
+            Next::Change => {
+                let fresh = entry.open(|channel| channel.strong_reader()).await?;
+                control.began.set(None);
+                core::mem::replace(&mut reader, fresh).release();
+                control.replace.set(false);
+                continue;
+            }
+        };
+        match control.took(read) {
+            Came::Message(bytes) => {
+                bytes_read += bytes.len() as u64;
+                if bytes_read >= entry.size.get() {
+                    entry.fresh.set(true);
+                }
+                let message = bytes.clone();
+                Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
+                if feeds {
+                    entry.feed(sink, &message);
+                }
+            }
+            Came::Lost => Rc::clone(sink).complete(Completion::ReadLost { reader: id }),
+            Came::End(error) => break error,
+        }
+        // One busy channel must not keep the others, and the connections, waiting.
+        executor::yield_now().await;
+    };
+    put_away(sink, entry, reader, feeds);
+    Ok(error)
+}
+
+async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<String>, HostError> {
+    let entry = &control.entry;
+    // It goes on where the last one stopped: what was read before is not read again.
+    let mut own = entry.spare.take();
+    if own.as_ref().is_some_and(WeakReader::is_busy) {
+        control.began.set(Some(0));
+    }
+    let error = loop {
+        if entry.has_strong() {
+            control.fed.set(true);
+            control.began.set(None);
+            if own.take().is_some() {
+                control.missed.set(true);
+            }
+            if control.closing.get() || entry.is_gone() {
+                break None;
+            }
+            if !control.paused.get() && control.missed.take() {
+                Rc::clone(sink).complete(Completion::ReadLost { reader: id });
+            }
+            control.change().await;
+            continue;
+        }
+        control.fed.set(false);
+        let reader = match &mut own {
+            Some(reader) => reader,
+            None => own.insert(entry.open(|channel| channel.weak_reader()).await?),
+        };
+        match control.next(reader).await {
+            Next::Read(read) => match control.took(read) {
+                Came::Message(bytes) => {
+                    Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
+                }
+                Came::Lost => Rc::clone(sink).complete(Completion::ReadLost { reader: id }),
+                Came::End(error) => break error,
+            },
+            Next::End => break None,
+            Next::Change => continue,
+        }
+        executor::yield_now().await;
+    };
+    if let Some(reader) = own {
+        if entry.life.get() >= Life::Drained {
+            reader.release();
+        } else {
+            // It holds up nobody, and a read that runs could not be taken back: for the next one.
+            *entry.spare.borrow_mut() = Some(reader);
+        }
+    }
+    Ok(error)
+}
+
+/// Does with a strong reader that is not needed any more what holds up nobody.
+fn put_away(sink: &Sink, entry: &Rc<Entry>, reader: StrongReader, feeds: bool) {
+    if entry.life.get() >= Life::Drained {
+        reader.release();
+    } else if reader.is_busy() {
+        return Zombie::raise(sink, entry, reader, feeds);
+    } else {
+        drop(reader);
+        wake_writers(entry);
+    }
+    if feeds {
+        entry.end_feeding();
+    }
+}
+
+/// Wakes the writers that waited for a strong reader (trap 17).
+fn wake_writers(entry: &Rc<Entry>) {
+    let entry = Rc::clone(entry);
+    let begun = executor::spawn(async move { care::wake_writers(&entry).await });
+    if begun.is_err() {
+        tracing::error!("too many tasks; writers of a channel may wait for ever");
+    }
+}
+
+/// A strong reader that nobody needs, and whose read has not ended.
+///
+/// The host cannot free it before that (traps 3 and 6). It does little harm: a read waits only where everything was read, so that all of the ring
+/// is free for writers; the first message ends the read, and then the reader is freed here and writers are woken. There is at most one a
+/// channel that can be taken over by the next lossless subscriber, so that coming and going leaves nothing behind.
+pub(super) struct Zombie {
+    reader: RefCell<Option<StrongReader>>,
+    changed: Notify,
+}
+
+impl Zombie {
+    fn raise(sink: &Sink, entry: &Rc<Entry>, reader: StrongReader, feeds: bool) {
+        let zombie = Rc::new(Self {
+            reader: RefCell::new(Some(reader)),
+            changed: Notify::new(),
+        });
+        let task = Rc::clone(&zombie).rest(Rc::clone(sink), Rc::clone(entry), feeds);
+        match executor::spawn(task) {
+            Ok(()) => *entry.zombie.borrow_mut() = Some(zombie),
+            Err(_) => {
+                // The reader goes to the orphans, which free it, but wake nobody.
+                tracing::error!("too many tasks; writers of a channel may wait for ever");
+                entry.end_feeding();
+            }
+        }
+    }
+
+    /// Waits for the end of the read. Its message is for those whom it feeds.
+    async fn rest(self: Rc<Self>, sink: Sink, entry: Rc<Entry>, feeds: bool) {
+        let ended = poll_fn(|cx| {
+            while self.changed.poll_notified(cx).is_ready() {}
+            match self.reader.borrow_mut().as_mut() {
+                Some(reader) => Read::poll_read(reader, cx).map(Some),
+                None => Poll::Ready(None),
+            }
+        })
+        .await;
+        let Some(read) = ended else {
+            return;
+        };
+        drop(self.reader.take());
+        let is_this = entry
+            .zombie
+            .borrow()
+            .as_ref()
+            .is_some_and(|known| Rc::ptr_eq(known, &self));
+        if is_this {
+            entry.zombie.take();
+        }
+        if feeds {
+            if let Ok(frame) = read {
+                entry.feed(&sink, &frame.payload);
+            }
+            entry.end_feeding();
+        }
+        if !entry.is_gone() {
+            care::wake_writers(&entry).await;
+        }
+    }
+
+    /// Gives it a purpose.
+    fn take_over(&self) -> Option<StrongReader> {
+        let reader = self.reader.take();
+        self.changed.notify();
+        reader
+    }
+
+    /// Gives it up, when the host may never end its read.
+    pub(super) fn release(&self) {
+        if let Some(reader) = self.take_over() {
+            reader.release();
+        }
+    }
+}

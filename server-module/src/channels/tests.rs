@@ -1,0 +1,563 @@
+//! The channels against the fake host: what is opened and freed when, and who is told.
+
+use core::{cell::RefCell, future::Future};
+use std::{collections::VecDeque, rc::Rc};
+
+use bytes::Bytes;
+use selium_abi::{ChannelCreate, IoFrame, IoWrite, decode_rkyv};
+use selium_remote_client_protocol::ops::Backpressure;
+use selium_remote_server_core::{
+    Completion, HostCall,
+    host::{HostChannel, OpId, ReaderId, WriterId},
+};
+use selium_remote_transport_wasm::{executor, fake, process::Argument};
+
+use super::{Channels, Events, GONE};
+
+const CREATE: &str = "selium::channel::create";
+const DELETE: &str = "selium::channel::delete";
+const SHARE: &str = "selium::channel::share";
+const STRONG_READER: &str = "selium::channel::strong_reader_create";
+const WEAK_READER: &str = "selium::channel::weak_reader_create";
+const STRONG_WRITER: &str = "selium::channel::strong_writer_create";
+const WEAK_WRITER: &str = "selium::channel::weak_writer_create";
+const STRONG_READ: &str = "selium::channel::strong_read";
+const WEAK_READ: &str = "selium::channel::weak_read";
+const STRONG_WRITE: &str = "selium::channel::strong_write";
+const WEAK_WRITE: &str = "selium::channel::weak_write";
+
+const CHANNEL: HostChannel = HostChannel(1);
+const READER: ReaderId = ReaderId(1);
+
+/// What was completed.
+#[derive(Default)]
+struct Told(RefCell<VecDeque<Completion>>);
+
+impl Events for Told {
+    fn complete(self: Rc<Self>, completion: Completion) {
+        self.0.borrow_mut().push_back(completion);
+    }
+}
+
+struct World {
+    channels: Rc<Channels>,
+    told: Rc<Told>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            channels: Rc::default(),
+            told: Rc::default(),
+        }
+    }
+
+    fn begin(&self, call: HostCall) {
+        let told: Rc<Told> = Rc::clone(&self.told);
+        let refused = self.channels.begin(told, call);
+        self.told.0.borrow_mut().extend(refused);
+    }
+
+    /// Everything that was told, after all tasks have done what they can.
+    async fn told(&self) -> Vec<Completion> {
+        settle().await;
+        self.told.0.borrow_mut().drain(..).collect()
+    }
+
+    async fn with_channel(backpressure: Backpressure) -> Self {
+        let world = Self::new();
+        world.begin(HostCall::CreateChannel {
+            op: OpId(0),
+            channel: CHANNEL,
+            capacity: 4_096,
+            backpressure,
+        });
+        assert_eq!(world.told().await, [done(0)]);
+        world
+    }
+
+    fn open(&self, reader: ReaderId, lossless: bool) {
+        self.begin(HostCall::OpenReader {
+            reader,
+            channel: CHANNEL,
+            lossless,
+        });
+    }
+
+    fn write(&self, writer: u64, text: &'static str) {
+        self.begin(HostCall::Write {
+            writer: WriterId(writer),
+            channel: CHANNEL,
+            bytes: Bytes::from_static(text.as_bytes()),
+        });
+    }
+
+    async fn share(&self) {
+        self.begin(HostCall::ShareChannel {
+            op: OpId(9),
+            channel: CHANNEL,
+        });
+        assert_eq!(self.told().await, [done(9)]);
+    }
+}
+
+fn done(op: u64) -> Completion {
+    Completion::ChannelDone {
+        op: OpId(op),
+        result: Ok(()),
+    }
+}
+
+fn written(writer: u64) -> Completion {
+    Completion::Written {
+        writer: WriterId(writer),
+        result: Ok(()),
+    }
+}
+
+fn not_written(writer: u64) -> Completion {
+    Completion::Written {
+        writer: WriterId(writer),
+        result: Err(GONE.to_owned()),
+    }
+}
+
+fn ended() -> Completion {
+    Completion::ReaderEnded {
+        reader: READER,
+        error: None,
+    }
+}
+
+fn read(text: &'static str) -> Completion {
+    Completion::Read {
+        reader: READER,
+        bytes: Bytes::from_static(text.as_bytes()),
+    }
+}
+
+fn frame(text: &str) -> fake::Reply {
+    fake::ok(&IoFrame {
+        writer_id: 1,
+        payload: text.as_bytes().to_vec(),
+    })
+}
+
+/// Ends the oldest read or write that runs.
+fn complete(name: &str, reply: fake::Reply) {
+    fake::complete(fake::pending(name)[0], reply);
+}
+
+fn texts() -> Vec<String> {
+    let written = fake::take_written();
+    let text = |(_, bytes)| String::from_utf8(bytes).unwrap();
+    written.into_iter().map(text).collect()
+}
+
+async fn settle() {
+    for _ in 0..400 {
+        executor::yield_now().await;
+    }
+}
+
+fn on_host(test: impl Future<Output = ()> + 'static) {
+    fake::reset();
+    // A look at nothing, which takes one round trip.
+    fake::on("selium::channel::attach", |args| {
+        match decode_rkyv::<u64>(args) {
+            Ok(u64::MAX) => fake::error("resource not found"),
+            _ => fake::ok(&fake::alloc(true)),
+        }
+    });
+    executor::run(test).unwrap();
+    assert!(fake::violations().is_empty(), "{:?}", fake::violations());
+}
+
+#[test]
+fn channels_that_park_are_made_with_room() {
+    on_host(async {
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&asked);
+        fake::on(CREATE, move |args| {
+            let create = decode_rkyv::<ChannelCreate>(args).unwrap();
+            seen.borrow_mut().push(create.capacity);
+            fake::ok(&fake::alloc(true))
+        });
+        World::with_channel(Backpressure::Park).await;
+        World::with_channel(Backpressure::Drop).await;
+        assert_eq!(*asked.borrow(), [8_192, 4_096]);
+        fake::on(CREATE, |_| fake::error("internal error: full"));
+        let world = World::new();
+        world.begin(HostCall::CreateChannel {
+            op: OpId(0),
+            channel: CHANNEL,
+            capacity: 1,
+            backpressure: Backpressure::Park,
+        });
+        let told = world.told().await;
+        assert!(matches!(
+            told.as_slice(),
+            [Completion::ChannelDone { result: Err(_), .. }]
+        ));
+        world.write(1, "x");
+        assert_eq!(world.told().await, [not_written(1)]);
+    });
+}
+
+#[test]
+fn a_reader_pauses_after_the_read_that_runs() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(READER, true);
+        assert_eq!(world.told().await, []);
+        complete(STRONG_READ, frame("one"));
+        assert_eq!(world.told().await, [read("one")]);
+        world.begin(HostCall::PauseReader { reader: READER });
+        settle().await;
+        complete(STRONG_READ, frame("two"));
+        assert_eq!(world.told().await, [read("two")]);
+        assert_eq!(fake::pending(STRONG_READ).len(), 0);
+        world.begin(HostCall::ResumeReader { reader: READER });
+        settle().await;
+        complete(
+            STRONG_READ,
+            fake::error("Reader was too slow and got left behind"),
+        );
+        let lost = Completion::ReadLost { reader: READER };
+        assert_eq!(world.told().await, [lost]);
+        complete(
+            STRONG_READ,
+            fake::error("internal error: io error: frame exceeds requested length"),
+        );
+        let told = world.told().await;
+        assert!(matches!(
+            told.as_slice(),
+            [Completion::ReaderEnded { error: Some(_), .. }]
+        ));
+        assert_eq!(fake::slots_in_use(), 1);
+    });
+}
+
+#[test]
+fn an_idle_strong_reader_is_freed_at_once_and_writers_are_woken() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(READER, true);
+        world.begin(HostCall::PauseReader { reader: READER });
+        assert_eq!(world.told().await, []);
+        fake::on(WEAK_READ, |_| {
+            fake::error("internal error: io error: operation interrupted")
+        });
+        world.begin(HostCall::CloseReader { reader: READER });
+        assert_eq!(world.told().await, [ended()]);
+        assert_eq!(fake::calls(WEAK_READ), 1);
+        assert_eq!(fake::slots_in_use(), 1);
+        // Nothing more is told of it.
+        world.begin(HostCall::CloseReader { reader: READER });
+        assert_eq!(world.told().await, []);
+    });
+}
+
+#[test]
+fn a_strong_reader_that_reads_is_freed_when_its_read_ends() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(READER, true);
+        settle().await;
+        world.begin(HostCall::CloseReader { reader: READER });
+        assert_eq!(world.told().await, [ended()]);
+        assert_eq!(fake::slots_in_use(), 2);
+        assert_eq!(fake::calls(WEAK_READER), 0);
+        complete(STRONG_READ, frame("nobody's"));
+        assert_eq!(world.told().await, []);
+        // Writers are woken by a weak reader, which found nothing and is given up although it waits.
+        assert_eq!(fake::calls(WEAK_READ), 1);
+        assert_eq!(fake::slots_in_use(), 1);
+    });
+}
+
+#[test]
+fn coming_and_going_leaves_nothing_behind() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        for lossless in [true, false] {
+            let (opened, reading) = if lossless {
+                (STRONG_READER, STRONG_READ)
+            } else {
+                (WEAK_READER, WEAK_READ)
+            };
+            for _ in 0..20 {
+                world.open(READER, lossless);
+                settle().await;
+                world.begin(HostCall::CloseReader { reader: READER });
+                assert_eq!(world.told().await, [ended()]);
+            }
+            assert_eq!(fake::calls(opened), 1);
+            assert_eq!(fake::calls(reading), 1);
+            world.open(READER, lossless);
+            settle().await;
+            complete(reading, frame("for the last"));
+            assert_eq!(world.told().await, [read("for the last")]);
+            world.begin(HostCall::CloseReader { reader: READER });
+            assert_eq!(world.told().await, [ended()]);
+        }
+    });
+}
+
+#[test]
+fn publications_take_turns_with_one_writer() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        for text in ["a1", "a2", "a3"] {
+            world.write(1, text);
+        }
+        world.write(2, "b1");
+        world.begin(HostCall::CloseWriter {
+            writer: WriterId(1),
+        });
+        let told = world.told().await;
+        assert_eq!(told, [written(1), written(2), written(1), written(1)]);
+        assert_eq!(texts(), ["a1", "b1", "a2", "a3"]);
+        world.write(3, "c");
+        assert_eq!(world.told().await, [written(3)]);
+        assert_eq!(fake::calls(STRONG_WRITER), 1);
+        assert_eq!(fake::slots_in_use(), 2);
+        // An idle writer would freeze what processes write.
+        world.share().await;
+        assert_eq!(fake::slots_in_use(), 1);
+    });
+}
+
+#[test]
+fn bursts_on_a_shared_channel_end_with_a_weak_writer() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for (name, what) in [(STRONG_WRITE, "strong"), (WEAK_WRITE, "weak")] {
+            let order = Rc::clone(&order);
+            fake::on(name, move |args| {
+                let write = decode_rkyv::<IoWrite>(args).unwrap();
+                order.borrow_mut().push((what, fake::slots_in_use()));
+                fake::ok(&(write.payload.len() as u32))
+            });
+        }
+        for _ in 0..6 {
+            world.write(1, "x");
+        }
+        assert_eq!(world.told().await.len(), 6);
+        // The channel and one writer: the strong one is gone when the weak one writes.
+        let strong = ("strong", 2);
+        let weak = ("weak", 2);
+        assert_eq!(
+            *order.borrow(),
+            [strong, strong, strong, strong, strong, weak]
+        );
+        world.write(1, "x");
+        assert_eq!(world.told().await, [written(1)]);
+        assert_eq!(fake::calls(WEAK_WRITER), 1);
+        assert_eq!(fake::calls(STRONG_WRITER), 1);
+    });
+}
+
+#[test]
+fn a_shared_channel_that_drops_gets_a_writer_for_each_message() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Drop).await;
+        world.share().await;
+        for _ in 0..5 {
+            world.write(1, "x");
+        }
+        assert_eq!(world.told().await.len(), 5);
+        assert_eq!(fake::calls(WEAK_WRITER), 5);
+        assert_eq!(fake::calls(STRONG_WRITER), 0);
+        assert_eq!(fake::slots_in_use(), 1);
+    });
+}
+
+#[test]
+fn a_delete_ends_what_the_host_leaves_waiting() {
+    for drained in [false, true] {
+        on_host(async move {
+            let world = World::with_channel(Backpressure::Park).await;
+            fake::on(STRONG_WRITE, |_| fake::Reply::Pending);
+            world.open(READER, true);
+            world.open(ReaderId(2), false);
+            world.write(1, "parked");
+            world.write(1, "behind");
+            assert_eq!(world.told().await, []);
+            if drained {
+                fake::on(DELETE, |args| {
+                    // As the host: it is gone from the table, and an error all the same.
+                    fake::on(DELETE, |_| fake::ok(&()));
+                    drop(decode_rkyv::<u32>(args));
+                    fake::error("internal error: Cannot terminate channel that is draining")
+                });
+            }
+            world.begin(HostCall::DeleteChannel {
+                op: OpId(3),
+                channel: CHANNEL,
+            });
+            let told = world.told().await;
+            let count = |wanted: &Completion| told.iter().filter(|it| *it == wanted).count();
+            assert_eq!(count(&ended()), 1, "{told:?}");
+            assert_eq!(count(&not_written(1)), 2, "{told:?}");
+            assert_eq!(count(&done(3)), 1, "{told:?}");
+            assert_eq!(told.len(), 5, "{told:?}");
+            if !drained {
+                assert_eq!(fake::slots_in_use(), 0);
+            }
+            world.write(1, "too late");
+            assert_eq!(world.told().await, [not_written(1)]);
+            assert!(world.channels.table.borrow().is_empty());
+            assert!(world.channels.readers.borrow().is_empty());
+        });
+    }
+}
+
+#[test]
+fn nothing_is_opened_on_a_channel_that_somebody_else_deleted() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        // The runtime gives the dead handle a number of its own.
+        fake::on(SHARE, |_| fake::ok(&77_u64));
+        world.open(READER, true);
+        world.open(ReaderId(2), false);
+        world.write(1, "x");
+        let told = world.told().await;
+        assert!(told.contains(&ended()), "{told:?}");
+        assert!(told.contains(&not_written(1)), "{told:?}");
+        let gone = Completion::ChannelGone { channel: CHANNEL };
+        assert!(told.contains(&gone), "{told:?}");
+        assert_eq!(told.len(), 4);
+        for name in [STRONG_READER, WEAK_READER, STRONG_WRITER, WEAK_WRITER] {
+            assert_eq!(fake::calls(name), 0, "{name}");
+        }
+        assert!(world.channels.lend(CHANNEL).await.is_err());
+        world.begin(HostCall::DeleteChannel {
+            op: OpId(4),
+            channel: CHANNEL,
+        });
+        assert_eq!(world.told().await, [done(4)]);
+        assert!(world.channels.table.borrow().is_empty());
+        assert_eq!(fake::slots_in_use(), 0);
+    });
+}
+
+#[test]
+fn a_shared_channel_that_closes_is_gone_only_when_it_is() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        let closed = || fake::error("internal error: io error: connection aborted");
+        world.open(READER, false);
+        settle().await;
+        // A process has drained it.
+        complete(WEAK_READ, closed());
+        assert_eq!(world.told().await, [ended()]);
+        world.open(READER, true);
+        settle().await;
+        fake::on(SHARE, |_| fake::ok(&77_u64));
+        complete(STRONG_READ, closed());
+        let gone = Completion::ChannelGone { channel: CHANNEL };
+        assert_eq!(world.told().await, [gone, ended()]);
+    });
+}
+
+#[test]
+fn a_drain_ends_those_who_wait_since_before() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(READER, true);
+        settle().await;
+        // What a new reader sees of an empty channel that drains.
+        fake::on(WEAK_READ, |_| {
+            fake::error("internal error: io error: operation interrupted")
+        });
+        world.begin(HostCall::DrainChannel {
+            op: OpId(5),
+            channel: CHANNEL,
+        });
+        assert_eq!(world.told().await, [done(5), ended()]);
+        assert_eq!(fake::slots_in_use(), 1);
+    });
+}
+
+#[test]
+fn a_reader_that_sleeps_after_a_burst_is_nudged() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(READER, true);
+        settle().await;
+        let reading = fake::pending(STRONG_READ)[0];
+        fake::on(WEAK_READ, move |_| {
+            fake::complete(reading, frame("woken"));
+            frame("woken")
+        });
+        world.write(1, "woken");
+        assert_eq!(world.told().await, [written(1), read("woken")]);
+        assert_eq!(fake::calls(WEAK_READ), 1);
+        // One that has seen it is left alone.
+        fake::on(STRONG_WRITE, |_| {
+            complete(STRONG_READ, frame("seen"));
+            fake::ok(&4_u32)
+        });
+        world.write(1, "seen");
+        assert_eq!(world.told().await.len(), 2);
+        assert_eq!(fake::calls(WEAK_READ), 1);
+    });
+}
+
+#[test]
+fn a_nudge_leaves_no_idle_writer_where_there_is_nothing_to_read() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        world.open(READER, true);
+        settle().await;
+        world.begin(HostCall::NudgeReader { reader: READER });
+        assert_eq!(world.told().await, []);
+        assert_eq!(fake::calls(WEAK_READ), 1);
+        assert_eq!(fake::calls(STRONG_WRITER), 0);
+        fake::on(WEAK_READ, |_| frame("there"));
+        world.begin(HostCall::NudgeReader { reader: READER });
+        assert_eq!(world.told().await, []);
+        assert_eq!(fake::calls(STRONG_WRITER), 1);
+        assert_eq!(fake::slots_in_use(), 2);
+    });
+}
+
+#[test]
+fn what_nobody_reads_is_read_now_and_then() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        fake::on(WEAK_READ, |_| frame("oldest"));
+        for _ in 0..super::writer::MAX_UNREAD {
+            world.write(1, "x");
+        }
+        for _ in 0..200 {
+            settle().await;
+        }
+        assert_eq!(world.told().await.len(), super::writer::MAX_UNREAD as usize);
+        assert_eq!(fake::calls(WEAK_READ), 1);
+        assert_eq!(fake::slots_in_use(), 2);
+    });
+}
+
+#[test]
+fn a_channel_is_lent_with_a_slot_of_its_own() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        let lent = world.channels.lend(CHANNEL).await.unwrap();
+        assert_eq!(lent.shared.get(), 1_000);
+        assert_eq!(Argument::Channel((&lent.channel).into()), {
+            let again = (&lent.channel).into();
+            Argument::Channel(again)
+        });
+        assert_eq!(fake::slots_in_use(), 2);
+        drop(lent);
+        assert_eq!(fake::slots_in_use(), 1);
+        assert_eq!(fake::calls(DELETE), 0);
+    });
+}
