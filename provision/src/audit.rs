@@ -37,6 +37,7 @@ mod mac;
 mod text;
 mod verify;
 
+pub(crate) use chain::secret_line;
 pub use chain::{Chain, Event, run_id};
 pub use verify::{
     MAX_LINE, MAX_PROBLEMS, MAX_RUNS, Problem, ProblemKind, Report, Run, Verifier, verify,

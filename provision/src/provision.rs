@@ -6,7 +6,7 @@ use selium_remote_server_core::policy::{
     MAX_PATTERN, MAX_PATTERNS, MAX_ROLE_NAME, MAX_ROLES, Policy, Role, RoleLimits,
 };
 
-use crate::{AuditKey, KeyPem, ProvisionError};
+use crate::{AuditKey, KeyPem, ProvisionError, audit};
 
 /// The role that every server has. Its port is the one of the module's arguments.
 pub const ADMIN: &str = "admin";
@@ -141,6 +141,19 @@ impl Listener {
             port: None,
             client_ca,
         }
+    }
+
+    /// The client CAs, as they are to be handed to the host: with a line in front, which means nothing to it and which
+    /// nobody can know who has no audit key.
+    ///
+    /// The host lets any process with `NetQuicBind` and `NetTlsServerConfig` listen on a port that is bound already, under
+    /// its certificate, if the process hands over the same client CAs, byte for byte. CAs are public; this line is not.
+    #[must_use]
+    pub fn host_ca(&self, key: &AuditKey) -> Vec<u8> {
+        let mut pem = audit::secret_line(key, &self.client_ca).into_bytes();
+        pem.push(b'\n');
+        pem.extend_from_slice(&self.client_ca);
+        pem
     }
 
     fn check(&self) -> Result<(), ProvisionError> {

@@ -318,3 +318,17 @@ proptest! {
         selium_remote_provision::fuzzing::provision_segment(&bytes[70..2_000]);
     }
 }
+
+#[test]
+fn what_the_host_gets_of_a_ca_cannot_be_known_without_the_key() {
+    let listener =
+        Listener::admin(b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".to_vec());
+    let first = listener.host_ca(&AuditKey::new([1; 32]));
+    assert_eq!(first, listener.host_ca(&AuditKey::new([1; 32])));
+    assert_ne!(first, listener.host_ca(&AuditKey::new([2; 32])));
+    assert_eq!(first.len(), 64 + 1 + listener.client_ca.len());
+    assert!(first.ends_with(&listener.client_ca) && first[64] == b'\n');
+    let other =
+        Listener::admin(b"-----BEGIN CERTIFICATE-----\nAB==\n-----END CERTIFICATE-----\n".to_vec());
+    assert_ne!(first[..64], other.host_ca(&AuditKey::new([1; 32]))[..64]);
+}

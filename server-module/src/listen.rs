@@ -98,7 +98,7 @@ async fn with_tls(port: u16, provision: &Provision) -> Result<Vec<Door>, ListenE
         let material = TlsMaterial {
             cert_chain: provision.server_chain.clone(),
             private_key: provision.server_key.expose().to_vec(),
-            client_ca: Some(listener.client_ca.clone()),
+            client_ca: Some(listener.host_ca(&provision.audit_key)),
             require_client_auth: true,
         };
         let name = &listener.role.name;

@@ -9,7 +9,7 @@ use std::{
 use selium_remote_server_core::{
     AuditEvent, Completion, ConnectionId, HostCounters, LogId, Server,
 };
-use selium_remote_transport_wasm::{executor::Notify, log, orphan};
+use selium_remote_transport_wasm::{channel::SharedId, executor::Notify, log, orphan};
 
 use crate::{
     audit::{AuditLog, Moment},
@@ -41,6 +41,8 @@ pub(crate) struct LogControl {
     pub(crate) nudging: Cell<bool>,
     /// Told when one of these is set.
     pub(crate) changed: Notify,
+    /// The channel, once it was found.
+    pub(crate) channel: Cell<Option<SharedId>>,
     /// Records read so far (wrapping), by which one sees whether more come.
     pub(crate) reads: Cell<u32>,
 }

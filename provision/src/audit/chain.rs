@@ -136,6 +136,11 @@ pub fn run_id(key: &AuditKey, unlike: &[u8]) -> [u8; 8] {
     run
 }
 
+/// A line of text that follows from the key and `what`, and from which nothing of the key follows.
+pub(crate) fn secret_line(key: &AuditKey, what: &[u8]) -> String {
+    text::hex(&mac::mac(key, &[b"line\0", what].concat()))
+}
+
 fn field(out: &mut String, name: &str) {
     out.push_str(",\"");
     out.push_str(name);

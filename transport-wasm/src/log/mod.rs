@@ -33,7 +33,7 @@ pub use tracing_core::LevelFilter;
 use tracing_core::{Dispatch, Level, dispatcher};
 
 use crate::{
-    channel::{Backpressure, Channel, StrongWriter, new_slot},
+    channel::{Backpressure, Channel, SharedId, StrongWriter, new_slot},
     executor::{self, SpawnError},
     host::{
         self, HostError,
@@ -67,6 +67,7 @@ pub const MAX_SPAN_DEPTH: usize = 8;
 thread_local! {
     static STATE: RefCell<State> = const { RefCell::new(State::new()) };
     static WRITERS: Cell<Option<Writers>> = const { Cell::new(None) };
+    static CHANNEL: Cell<Option<SharedId>> = const { Cell::new(None) };
 }
 
 /// Slots for last words. They live as long as the module.
@@ -89,6 +90,11 @@ fn with_state<R>(use_state: impl FnOnce(&mut State) -> R) -> Option<R> {
         })
         .ok()
         .flatten()
+}
+
+/// The channel of this module's own log, once [`init`] has registered it.
+pub fn channel() -> Option<SharedId> {
+    CHANNEL.get()
 }
 
 /// Why there will be no log.
@@ -117,6 +123,7 @@ pub async fn init() -> Result<(), InitError> {
     let channel = Channel::create(CHANNEL_BYTES, Backpressure::Drop).await?;
     let shared = channel.share().await?;
     process::register_log_channel(shared).await?;
+    CHANNEL.set(Some(shared));
     let writer = channel.strong_writer().await?;
     let raw = channel.raw_slot();
     // Only for last words while a write is in flight; the log works without it.
