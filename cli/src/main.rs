@@ -2,12 +2,15 @@
 
 mod args;
 mod arguments;
+mod audit_key;
 mod commands;
 mod diagnostics;
 mod failure;
 mod interrupt;
 mod output;
+mod provisioning;
 mod render;
+mod runtime_line;
 mod session;
 
 use std::ffi::OsString;

@@ -68,6 +68,11 @@ impl Session {
         &self.global.cert_dir
     }
 
+    /// The server's name, and the port of its admins.
+    pub(crate) fn server(&self) -> (&str, u16) {
+        (&self.global.domain, self.global.port)
+    }
+
     /// `host:port` of the server, for messages.
     pub(crate) fn endpoint(&self) -> String {
         let Global { domain, port, .. } = &self.global;

@@ -183,7 +183,7 @@ fn one_command_makes_everything_with_the_right_modes() {
         }
         for part in [
             "next: `selium server install --work-dir work`",
-            "the runtime's own certificate, which work/certs does not trust",
+            "gives the control plane its certificate, and says how to run it",
             "--authority",
         ] {
             assert!(said.err.contains(part), "{part}: {said:?}");
@@ -309,7 +309,7 @@ fn somebody_gets_a_bundle_and_imports_it() {
     let said = fine(folder.path(), "cert issue ann --role operator");
     assert!(said.out.contains("CN=ann, client, until "), "{said:?}");
     for part in [
-        "install the control plane again",
+        "`selium server install` with a policy that has the role (--policy) and a restart of the runtime",
         "`selium cert bundle ann`",
     ] {
         assert!(said.err.contains(part), "{part}: {said:?}");
@@ -630,7 +630,11 @@ fn renewing_keeps_owner_and_mode() {
     let (old, old_key) = (serial(), fs::read(&key).unwrap());
     let said = run_after(folder.path(), "umask 077;", "cert renew");
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.err.contains("selium server install"), "{said:?}");
+    assert!(
+        said.err
+            .contains("`selium server install` and a restart of the runtime put it in force"),
+        "{said:?}"
+    );
     assert_ne!(serial(), old);
     assert_ne!(fs::read(&key).unwrap(), old_key);
     assert_eq!((mode(&key), mode(&certificate)), (0o440, 0o604));

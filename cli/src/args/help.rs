@@ -80,7 +80,7 @@ There is no list of revoked certificates. To shut somebody out, give their role 
 
 A new CA for a role: move ROLE-ca.crt and ROLE-ca.key out of authority/. The next `selium cert issue --role ROLE` makes \
 a new CA and adds it to clients-ROLE.crt, where both are trusted. Issue for everybody (--force), then take the old CA \
-out of clients-ROLE.crt, and install the control plane again after each change. A new CA for the server: let every \
+out of clients-ROLE.crt; after each change, `selium server install` and a restart of the runtime put it in force. A new CA for the server: let every \
 ca.crt have both CAs before the server changes its certificate.
 
 Private keys are never shown, and never part of a command line.
@@ -130,3 +130,66 @@ folder under clients/, when it is imported.";
 pub(crate) const CERT_IMPORT: &str = "\
 Writes ca.crt, client.crt and client.key to the directory of --cert-dir. A certificate without a key replaces \
 client.crt, if it is for the key that is there and ends later.";
+
+/// After the commands of `server`.
+pub(crate) const SERVER: &str = "\
+Start with:
+  selium cert init --dir work
+  selium server install --work-dir work --module FILE";
+
+/// After the options of `server install`.
+pub(crate) const SERVER_INSTALL: &str = "\
+Writes the server's certificate and key, the client CAs of every role, what each role may do and the key of the audit \
+log into DIR/modules/selium_remote_client_server.wasm (0600: it is as secret as the keys in it), and prints the command \
+line that runs it, which has no secret in it. The runtime has to be started again. Nothing is written if \
+anything is wrong.
+
+What is read, as `selium cert init` writes it:
+  control-plane/server.crt, server.key  what the server shows
+  control-plane/clients-ROLE.crt        whose clients have ROLE
+  certs/ca.crt                          what clients trust; only to
+                                        check that they take the server
+What is made if it is missing:
+  control-plane/audit.key               64 hexadecimal digits, 0600;
+                                        kept by every later install
+  modules/modules -> .                  so that the runtime finds
+                                        path=modules/NAME
+
+--domain and --port are those of the server: clients are told apart by the name that they ask for, and the role admin has \
+the port. Without --policy, admin is the only role.
+
+A folder that `selium-runtime generate-certs` wrote works too, for the role admin only: it has one CA for everything.
+
+After a change of certificates, CAs or policy, install again and start the runtime again. The module alone (without \
+--module, what is installed is provisioned anew) is enough for that.
+
+Examples:
+  selium server install --work-dir work --module selium_remote_client_server.wasm
+  selium server install --work-dir work --policy policy.toml --domain selium.example.org";
+
+/// After the commands of `audit`.
+pub(crate) const AUDIT: &str = "\
+The server writes a record for everything that it changes and everything that it refuses into the runtime's log. Run \
+the runtime with --log-format json, as `selium server install` says, so that they come through whole.";
+
+/// After the options of `audit verify`.
+pub(crate) const AUDIT_VERIFY: &str = "\
+FILE is the runtime's log, or any file that has its lines, as text or as JSON; lines without a record are ignored, and \
+lines longer than 64 KiB are skipped and counted.
+
+What it proves: who does not have the key cannot write, change or reorder records without being noticed, and what was \
+removed from a run shows as a gap.
+
+What it does not prove: that nothing is missing at the end of a run, which cannot be told from a server that was ended; \
+that no whole run is missing; and nothing against somebody who has the key (audit.key, or the installed module). \
+`suppressed` counts records that the server itself left out because there were too many.
+
+Exit codes:
+  0  every record is there and genuine, as far as can be told
+  1  something is wrong, there is no record at all, or a file
+     cannot be read
+  2  wrong usage
+
+Examples:
+  selium audit verify runtime.log --work-dir work
+  journalctl -u selium -o cat | selium audit verify - --key audit.key";

@@ -1,10 +1,12 @@
 //! The command line: commands, options and their environment variables.
 
+pub(crate) mod audit;
 mod capability;
 pub(crate) mod cert;
 mod global;
 mod help;
 mod parse;
+pub(crate) mod server;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -103,6 +105,10 @@ pub(crate) enum Command {
     Ping(PingArgs),
     /// Make certificates, hand them over, renew them, look at them
     Cert(cert::CertArgs),
+    /// Give the control plane's server its keys and roles
+    Server(server::ServerArgs),
+    /// Check the audit log of the control plane's server
+    Audit(audit::AuditArgs),
 }
 
 /// `selium start`.

@@ -16,9 +16,9 @@ use crate::args::cert::{
 };
 use crate::failure::Failure;
 use crate::render::{
-    escape,
+    escape, shell,
     table::{pairs, table},
-    time,
+    time::when,
 };
 use crate::session::Session;
 
@@ -65,11 +65,9 @@ async fn init(session: &Session, args: InitArgs, now: UnixTime) -> Result<(), Fa
                 layout.authority().display()
             ),
             format!(
-                "next: `selium server install --work-dir {}` gives the control plane its certificate. This version does not \
-                 have that command yet: until then the module shows the runtime's own certificate, which {} does not \
-                 trust; take `selium-runtime generate-certs` to use the control plane today",
-                dir.display(),
-                layout.certs().display()
+                "next: `selium server install --work-dir {}` gives the control plane its certificate, and says how to run \
+                 it",
+                shell::quoted(&dir.display().to_string())
             ),
         ],
     )
@@ -460,7 +458,7 @@ fn shown(item: &Item, now: UnixTime) -> Vec<String> {
 
 /// A certificate, as JSON.
 #[derive(Serialize)]
-struct Certificate<'a> {
+pub(super) struct Certificate<'a> {
     subject: &'a str,
     issuer: &'a str,
     serial: &'a str,
@@ -476,7 +474,7 @@ struct Certificate<'a> {
 }
 
 impl<'a> Certificate<'a> {
-    fn of(details: &'a Details) -> Self {
+    pub(super) fn of(details: &'a Details) -> Self {
         Self {
             subject: &details.subject,
             issuer: &details.issuer,
@@ -513,23 +511,9 @@ fn state(details: &Details, now: UnixTime) -> &'static str {
     }
 }
 
-/// A time of a certificate, which has no parts of a second.
-fn when(seconds: i64) -> String {
-    match u64::try_from(seconds) {
-        Ok(seconds) => time::rfc3339(seconds.saturating_mul(1_000)).replacen(".000Z", "Z", 1),
-        Err(_) => "before 1970".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_whole_seconds() {
-        assert_eq!(when(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(when(-1), "before 1970");
-    }
 
     #[test]
     fn verdicts_have_the_documented_codes() {

@@ -1,11 +1,13 @@
 //! The commands, one file each.
 
+mod audit;
 mod cert;
 mod info;
 mod inspect;
 mod logs;
 mod ping;
 mod ps;
+mod server;
 mod start;
 mod stop;
 
@@ -30,6 +32,8 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<(), Failu
         Command::Info(args) => info::run(session, args).await,
         Command::Ping(args) => ping::run(session, args).await,
         Command::Cert(args) => cert::run(session, args).await,
+        Command::Server(args) => server::run(session, args).await,
+        Command::Audit(args) => audit::run(session, args).await,
     }
 }
 

@@ -19,6 +19,14 @@ pub(crate) fn rfc3339(ms: u64) -> String {
     )
 }
 
+/// A time of a certificate, in seconds since the Unix epoch, which has no parts of a second.
+pub(crate) fn when(seconds: i64) -> String {
+    match u64::try_from(seconds) {
+        Ok(seconds) => rfc3339(seconds.saturating_mul(1_000)).replacen(".000Z", "Z", 1),
+        Err(_) => "before 1970".to_owned(),
+    }
+}
+
 /// Year, month and day of a day since 1970-01-01, in the Gregorian calendar.
 ///
 /// Years are taken to begin in March, so that the leap day is their last; 400 of them always have 146,097 days.
@@ -67,6 +75,12 @@ pub(crate) fn age(ms: Option<u64>, now_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_certificates_are_whole_seconds() {
+        assert_eq!(when(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(when(-1), "before 1970");
+    }
 
     #[test]
     fn times_are_utc_with_milliseconds() {
