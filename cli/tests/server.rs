@@ -1037,10 +1037,10 @@ fn a_work_dir_of_the_environment_is_warned_of() {
     let said = run_after(
         folder.path(),
         "SELIUM_WORK_DIR=/elsewhere; export SELIUM_WORK_DIR;",
-        "server install",
+        INSTALL,
     );
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.err.contains("SELIUM_WORK_DIR is set"), "{}", said.err);
-    let said = fine(folder.path(), "server install");
+    let said = fine(folder.path(), INSTALL);
     assert!(!said.err.contains("SELIUM_WORK_DIR"), "{}", said.err);
 }
