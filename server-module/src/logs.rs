@@ -96,8 +96,10 @@ async fn find(
             return None;
         }
         match process::log_channel(process.0).await {
-            Ok(shared) if is_taken(module, shared) => {
-                tracing::warn!("a process calls another's log its own; it is not read");
+            Ok(shared) if is_taken(module, shared).await => {
+                if attempt == 0 {
+                    tracing::warn!("a process calls another's log its own; it is not read");
+                }
                 return None;
             }
             Ok(shared) => {
@@ -121,12 +123,14 @@ async fn find(
 }
 
 /// Whether a channel is this module's own log, or is read as the log of another process.
-fn is_taken(module: &Module, shared: SharedId) -> bool {
-    let logs = module.logs.borrow();
-    own_log::channel() == Some(shared)
-        || logs
-            .values()
-            .any(|control| control.channel.get() == Some(shared))
+///
+/// (The log of another process that was deleted is over for us as soon as its reader has ended.)
+async fn is_taken(module: &Module, shared: SharedId) -> bool {
+    let is_read = |control: &Rc<LogControl>| control.channel.get() == Some(shared);
+    if module.logs.borrow().values().any(is_read) {
+        return true;
+    }
+    own_log::is_own(shared).await
 }
 
 async fn read(module: &Rc<Module>, control: &LogControl, log: LogId, mut reader: WeakReader) {

@@ -37,7 +37,7 @@ use crate::{
     executor::{self, SpawnError},
     host::{
         self, HostError,
-        calls::{ChannelDelete, StrongWrite, WeakWrite, WeakWriterNew},
+        calls::{ChannelDelete, ChannelShare, StrongWrite, WeakWrite, WeakWriterNew},
     },
     process,
     slot::Slot,
@@ -67,7 +67,7 @@ pub const MAX_SPAN_DEPTH: usize = 8;
 thread_local! {
     static STATE: RefCell<State> = const { RefCell::new(State::new()) };
     static WRITERS: Cell<Option<Writers>> = const { Cell::new(None) };
-    static CHANNEL: Cell<Option<SharedId>> = const { Cell::new(None) };
+    static CHANNEL: Cell<Option<(u32, SharedId)>> = const { Cell::new(None) };
 }
 
 /// Slots for last words. They live as long as the module.
@@ -92,9 +92,22 @@ fn with_state<R>(use_state: impl FnOnce(&mut State) -> R) -> Option<R> {
         .flatten()
 }
 
-/// The channel of this module's own log, once [`init`] has registered it.
-pub fn channel() -> Option<SharedId> {
-    CHANNEL.get()
+/// Whether this is the channel of this module's own log.
+///
+/// The host gives numbers out again: when another process has deleted our channel, its number may soon be somebody else's. So
+/// the channel is asked for its number once more; one that is gone gets another number, and is not ours any more.
+pub async fn is_own(shared: SharedId) -> bool {
+    let Some((slot, ours)) = CHANNEL.get().filter(|(_, ours)| *ours == shared) else {
+        return false;
+    };
+    match host::call::<ChannelShare>(&slot).await {
+        Ok(now) if now == ours.get() => true,
+        // Not asked again: every answer costs the host a number.
+        _ => {
+            CHANNEL.set(None);
+            false
+        }
+    }
 }
 
 /// Why there will be no log.
@@ -123,7 +136,7 @@ pub async fn init() -> Result<(), InitError> {
     let channel = Channel::create(CHANNEL_BYTES, Backpressure::Drop).await?;
     let shared = channel.share().await?;
     process::register_log_channel(shared).await?;
-    CHANNEL.set(Some(shared));
+    CHANNEL.set(Some((channel.raw_slot(), shared)));
     let writer = channel.strong_writer().await?;
     let raw = channel.raw_slot();
     // Only for last words while a write is in flight; the log works without it.
