@@ -14,6 +14,7 @@
 //! Everything runs on one thread; the server is borrowed for the length of one call, never over an await.
 
 mod audit;
+mod changes;
 mod clock;
 mod connection;
 mod listen;

@@ -13,6 +13,7 @@ use selium_remote_transport_wasm::{channel::SharedId, executor::Notify, log, orp
 
 use crate::{
     audit::{AuditLog, Moment},
+    changes::Changes,
     clock::Clock,
     connection::{Control, Lingering},
     runtime::Runtime,
@@ -30,6 +31,8 @@ pub(crate) struct Module {
     pub(crate) logs: RefCell<BTreeMap<LogId, Rc<LogControl>>>,
     audit: RefCell<AuditLog>,
     incarnation: Cell<Option<[u8; 16]>>,
+    /// Changes that are to be told in the log.
+    pub(crate) changes: Changes,
 }
 
 /// What the server wants of the tasks that look after a log.
@@ -57,6 +60,7 @@ impl Module {
             logs: RefCell::new(BTreeMap::new()),
             audit: RefCell::new(audit),
             incarnation: Cell::new(None),
+            changes: Changes::new(),
         })
     }
 

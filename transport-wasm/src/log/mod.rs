@@ -195,6 +195,11 @@ pub fn suppressed() -> u64 {
     with_state(|state| state.suppressed_in_all).unwrap_or_default()
 }
 
+/// Records that wait to be written.
+pub fn waiting() -> usize {
+    with_state(|state| state.waiting()).unwrap_or_default()
+}
+
 /// Records up to which level are kept; `INFO` at first.
 pub fn set_max_level(level: LevelFilter) {
     with_state(|state| state.max_level = level);
