@@ -634,8 +634,20 @@ fn on_another_port_the_runtimes_own_certificate_is_not_the_control_planes() {
 
 #[test]
 fn process_lifecycle_is_root() {
-    // One of its own: it ends.
-    let Some(server) = open() else { return };
+    if let Some(server) = open() {
+        is_root(&server);
+    }
+}
+
+#[test]
+fn process_lifecycle_is_root_for_the_admin_of_a_provisioned_control_plane() {
+    if let Some(it) = Provisioned::start() {
+        is_root(&it.server);
+    }
+}
+
+/// On a server of its own: it ends.
+fn is_root(server: &Server) {
     let process = [Capability::ProcessLifecycle];
     block_on_for(PATIENCE * 4, async {
         let client = connected(server.config().request_timeout(PATIENCE / 3)).await;
@@ -712,7 +724,19 @@ async fn victim(client: &Client) -> Process {
 
 #[test]
 fn with_a_reader_every_shared_channel_can_be_read_by_its_number() {
-    let Some(server) = open() else { return };
+    if let Some(server) = open() {
+        can_be_read(&server);
+    }
+}
+
+#[test]
+fn provisioned_with_a_reader_every_shared_channel_can_be_read_by_its_number() {
+    if let Some(it) = Provisioned::start() {
+        can_be_read(&it.server);
+    }
+}
+
+fn can_be_read(server: &Server) {
     block_on_for(PATIENCE * 4, async {
         let client = connected(server.config()).await;
         victim(&client).await;
