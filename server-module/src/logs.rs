@@ -97,7 +97,8 @@ async fn find(
         }
         match process::log_channel(process.0).await {
             Ok(shared) if is_taken(module, shared).await => {
-                if attempt == 0 {
+                // It is looked for again, but need not be told each time.
+                if attempt == 0 || attempt.is_power_of_two() {
                     tracing::warn!("a process calls another's log its own; it is not read");
                 }
                 return None;
