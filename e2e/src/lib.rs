@@ -15,12 +15,14 @@
     reason = "everything here is for tests, which fail by panicking"
 )]
 
+pub mod certificates;
 mod command;
 mod figures;
 pub mod guests;
 mod impostor;
 mod json;
 mod peer;
+pub mod roles;
 mod server;
 mod setup;
 
@@ -28,7 +30,7 @@ pub use command::{Following, Run, WARNING, run};
 pub use figures::{Dice, MIB, median, mib, processor_time, resident};
 pub use impostor::{Ca, Impostor};
 pub use json::{array, line, lines, number, text};
-pub use peer::{Peer, Wire, frames, hello};
+pub use peer::{Answer, Knock, Peer, Tls, Wire, frames, hello};
 pub use server::{Server, Shared};
 pub use setup::{Setup, load_tests, setup};
 

@@ -1,12 +1,24 @@
 //! A client that can say anything: bytes on the stream, or requests that no check of ours has seen.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig,
+};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption,
+    Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use rustls::sign::CertifiedKey;
+use rustls::{NamedGroup, RootCertStore, SignatureScheme};
 use selium_remote_client_protocol::{
     Limits, RemoteError, RequestId, Time,
     client::{ClientConnection, ClientEvent, RequestOptions, StreamKind},
@@ -330,5 +342,287 @@ impl Peer {
     /// Gives back the credit of a message that was read.
     pub fn consume(&mut self, id: RequestId, cost: usize) {
         self.core.consume(id, cost);
+    }
+}
+
+/// A client's TLS. Its sessions are kept over all its connections, as rustls does when nobody forbids it, and it is
+/// counted what becomes of them.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    config: rustls::ClientConfig,
+    watch: Arc<Watch>,
+}
+
+/// What a [`Tls`] has and has seen.
+#[derive(Debug)]
+struct Watch {
+    identity: Option<Arc<CertifiedKey>>,
+    sessions: ClientSessionMemoryCache,
+    kept: AtomicUsize,
+    offered: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+/// What came of connecting and saying hello.
+#[derive(Debug)]
+pub struct Knock {
+    /// What the server said.
+    pub answer: Answer,
+    /// How many bytes of the application came.
+    pub bytes: usize,
+    /// From the first packet to the answer.
+    pub took: Duration,
+    /// Whether the client offered an earlier session.
+    pub offered: bool,
+    /// Whether the server asked for the client's certificate, which it does not where it goes on with an earlier session.
+    pub asked: bool,
+}
+
+/// What a server says to a client that knocks.
+#[derive(Debug)]
+pub enum Answer {
+    /// Come in.
+    Hello(Box<ServerHello>),
+    /// This alert of TLS.
+    Alert(u8),
+    /// The connection ended in another way.
+    Closed(String),
+    /// Nothing within the time.
+    Nothing,
+}
+
+impl Knock {
+    /// The number of the alert; fails unless it was one, and no byte of the application came.
+    #[must_use]
+    pub fn alert(&self) -> u8 {
+        assert_eq!(
+            self.bytes, 0,
+            "a refused client was told something: {self:?}"
+        );
+        match self.answer {
+            Answer::Alert(alert) => alert,
+            _ => panic!("{self:?} is no alert"),
+        }
+    }
+
+    /// The server's hello; fails unless it came.
+    #[must_use]
+    pub fn hello(&self) -> &ServerHello {
+        match &self.answer {
+            Answer::Hello(hello) => hello,
+            _ => panic!("{self:?} is no hello"),
+        }
+    }
+}
+
+impl Tls {
+    /// With the certificates of a directory.
+    #[must_use]
+    pub fn of(directory: &Path) -> Self {
+        let chain = certificates(&directory.join("client.crt"));
+        let key = PrivateKeyDer::from_pem_file(directory.join("client.key")).expect("a key");
+        let identity = CertifiedKey::from_der(chain, key, &ring::default_provider());
+        Self::new(
+            directory,
+            Some(identity.expect("a certificate with its key")),
+        )
+    }
+
+    /// Without a certificate. Trusted is who is trusted in the directory.
+    #[must_use]
+    pub fn anonymous(directory: &Path) -> Self {
+        Self::new(directory, None)
+    }
+
+    fn new(directory: &Path, identity: Option<CertifiedKey>) -> Self {
+        let mut roots = RootCertStore::empty();
+        for root in certificates(&directory.join("ca.crt")) {
+            roots.add(root).expect("a CA");
+        }
+        let watch = Arc::new(Watch {
+            identity: identity.map(Arc::new),
+            sessions: ClientSessionMemoryCache::new(32),
+            kept: AtomicUsize::new(0),
+            offered: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+        });
+        let mut config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .expect("TLS 1.3")
+                .with_root_certificates(roots)
+                .with_client_cert_resolver(Arc::clone(&watch) as _);
+        config.resumption = Resumption::store(Arc::clone(&watch) as _);
+        Self { config, watch }
+    }
+
+    /// How many sessions servers have given so far.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.watch.kept.load(Ordering::SeqCst)
+    }
+
+    /// Connects to `localhost` and says hello.
+    pub async fn knock(&self, port: u16) -> Knock {
+        self.knock_for(port, "localhost", crate::PATIENCE).await
+    }
+
+    /// Connects, asks for that name and says hello; waits so long for an answer.
+    pub async fn knock_for(&self, port: u16, name: &str, limit: Duration) -> Knock {
+        let counts = || {
+            let count = |it: &AtomicUsize| it.load(Ordering::SeqCst);
+            [count(&self.watch.offered), count(&self.watch.asked)]
+        };
+        let before = counts();
+        let crypto = QuicClientConfig::try_from(self.config.clone()).expect("TLS for QUIC");
+        let config = ClientConfig::new(Arc::new(crypto));
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+        let begun = Instant::now();
+        let mut bytes = 0;
+        let said =
+            tokio::time::timeout(limit, say_hello(&endpoint, config, port, name, &mut bytes));
+        let answer = said.await.unwrap_or(Answer::Nothing);
+        let took = begun.elapsed();
+        // The server is told, so that it does not wait for us: what says nothing would hold an accept for 30 s.
+        endpoint.close(0u32.into(), b"");
+        let _ = tokio::time::timeout(Duration::from_millis(100), endpoint.wait_idle()).await;
+        let [offered, asked] = counts();
+        Knock {
+            answer,
+            bytes,
+            took,
+            offered: offered > before[0],
+            asked: asked > before[1],
+        }
+    }
+}
+
+impl Tls {
+    /// Connects so often, several times at once, without a word; returns how often that was refused by TLS.
+    pub async fn besiege(&self, port: u16, count: usize) -> usize {
+        const AT_ONCE: usize = 16;
+        let crypto = QuicClientConfig::try_from(self.config.clone()).expect("TLS for QUIC");
+        let config = ClientConfig::new(Arc::new(crypto));
+        let mut besiegers = tokio::task::JoinSet::new();
+        for number in 0..AT_ONCE {
+            let config = config.clone();
+            let turns = (count + number) / AT_ONCE;
+            let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket");
+            besiegers.spawn(async move {
+                let mut refused = 0;
+                for _ in 0..turns {
+                    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                    let connecting = endpoint.connect_with(config.clone(), address, "localhost");
+                    let error = match connecting.expect("an attempt").await {
+                        Ok(connection) => connection.closed().await,
+                        Err(error) => error,
+                    };
+                    refused += usize::from(matches!(ended(&error), Answer::Alert(_)));
+                }
+                refused
+            });
+        }
+        besiegers.join_all().await.into_iter().sum()
+    }
+}
+
+fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
+    let found: Result<_, _> = CertificateDer::pem_file_iter(file)
+        .expect("a file of certificates")
+        .collect();
+    found.expect("certificates")
+}
+
+async fn say_hello(
+    endpoint: &Endpoint,
+    config: ClientConfig,
+    port: u16,
+    name: &str,
+    bytes: &mut usize,
+) -> Answer {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let connecting = endpoint.connect_with(config, address, name);
+    let connection = match connecting.expect("an attempt").await {
+        Ok(connection) => connection,
+        Err(error) => return ended(&error),
+    };
+    let lost = |connection: &Connection| match connection.close_reason() {
+        Some(error) => ended(&error),
+        None => Answer::Closed("the stream has ended".to_owned()),
+    };
+    // With TLS 1.3 the server judges the client after the client has finished; it may have closed by now.
+    let Ok((mut send, mut recv)) = connection.open_bi().await else {
+        return lost(&connection);
+    };
+    // What the server thinks of it is read, not written.
+    let _ = send.write_all(&hello()).await;
+    let mut seen = Vec::new();
+    while let Ok(Some(chunk)) = recv.read_chunk(usize::MAX, true).await {
+        *bytes += chunk.bytes.len();
+        seen.extend_from_slice(&chunk.bytes);
+        match ServerEnvelope::decode(&seen) {
+            Envelope::Incomplete => {}
+            Envelope::Complete(ServerEnvelope::Accepted { hello, .. }, _) => {
+                let hello = ServerHello::decode(&hello).expect("the server's hello");
+                return Answer::Hello(Box::new(hello));
+            }
+            other => return Answer::Closed(format!("{other:?}")),
+        }
+    }
+    lost(&connection)
+}
+
+/// QUIC carries alerts as the errors 0x100 to 0x1ff.
+fn ended(error: &ConnectionError) -> Answer {
+    if let ConnectionError::ConnectionClosed(close) = error
+        && let Some(alert) = u64::from(close.error_code).checked_sub(0x100)
+        && let Ok(alert) = u8::try_from(alert)
+    {
+        return Answer::Alert(alert);
+    }
+    Answer::Closed(error.to_string())
+}
+
+impl ResolvesClientCert for Watch {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.identity.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.identity.is_some()
+    }
+}
+
+impl ClientSessionStore for Watch {
+    fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
+        self.sessions.set_kx_hint(name, group);
+    }
+
+    fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.sessions.kx_hint(name)
+    }
+
+    fn set_tls12_session(&self, name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.sessions.set_tls12_session(name, value);
+    }
+
+    fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.sessions.tls12_session(name)
+    }
+
+    fn remove_tls12_session(&self, name: &ServerName<'static>) {
+        self.sessions.remove_tls12_session(name);
+    }
+
+    fn insert_tls13_ticket(&self, name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.kept.fetch_add(1, Ordering::SeqCst);
+        self.sessions.insert_tls13_ticket(name, value);
+    }
+
+    fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        let taken = self.sessions.take_tls13_ticket(name)?;
+        self.offered.fetch_add(1, Ordering::SeqCst);
+        Some(taken)
     }
 }

@@ -15,6 +15,7 @@
 
 mod audit;
 mod channels;
+mod changes;
 mod clock;
 mod connection;
 mod listen;

@@ -22,8 +22,12 @@ use crate::{connection, module::Module};
 /// tasks that there can be.
 const ACCEPTS: usize = 512;
 
-/// Failures in a row after which an accept is given up.
-const MAX_ACCEPT_FAILURES: u32 = 10_000;
+/// Failures in a row after which an accept waits a moment: one that cannot succeed must not take the whole processor. It
+/// is never given up: failures are what clients without a right certificate cause, as many as they like.
+const PATIENT_FAILURES: u32 = 256;
+
+/// That moment, in milliseconds; needs a clock.
+const PAUSE_MS: u64 = 10;
 
 /// Why nothing listens.
 #[derive(Debug, Error)]
@@ -41,9 +45,11 @@ pub(crate) enum ListenError {
         /// What the host says.
         error: HostError,
     },
-    /// A port cannot be had.
-    #[error("the port {port} of the role {role} cannot be had: {error}")]
+    /// A port cannot be had. The host looks at certificates only now.
+    #[error("the port {port} of the role {role} cannot be had{}: {error}", if *.tls { " with its certificates" } else { "" })]
     Bind {
+        /// Whether with TLS of our own.
+        tls: bool,
         /// The role.
         role: String,
         /// The port.
@@ -98,7 +104,7 @@ async fn with_tls(port: u16, provision: &Provision) -> Result<Vec<Door>, ListenE
         let material = TlsMaterial {
             cert_chain: provision.server_chain.clone(),
             private_key: provision.server_key.expose().to_vec(),
-            client_ca: Some(listener.client_ca.clone()),
+            client_ca: Some(listener.host_ca(&provision.audit_key)),
             require_client_auth: true,
         };
         let name = &listener.role.name;
@@ -132,6 +138,7 @@ impl Door {
                 Ok(())
             }
             Err(error) => Err(ListenError::Bind {
+                tls: self.tls.is_some(),
                 role: self.name.clone(),
                 port: self.port,
                 error,
@@ -170,8 +177,8 @@ impl Door {
 
 /// Accepts one connection after another.
 async fn accept(module: Rc<Module>, role: RoleId, mut listener: Listener) {
-    let mut failures = 0;
-    while failures < MAX_ACCEPT_FAILURES {
+    let mut failures: u32 = 0;
+    loop {
         match listener.accept().await {
             Ok(accepted) => {
                 failures = 0;
@@ -184,7 +191,10 @@ async fn accept(module: Rc<Module>, role: RoleId, mut listener: Listener) {
             // A handshake that failed is its client's business.
             Err(_) => failures += 1,
         }
+        if failures >= PATIENT_FAILURES {
+            failures = 0;
+            module.clock.sleep(PAUSE_MS).await;
+        }
         executor::yield_now().await;
     }
-    tracing::error!(failures, "an accept failed too often and was given up");
 }

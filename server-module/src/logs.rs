@@ -3,14 +3,26 @@
 //! A process's log channel can be found only after its first instructions ran, and not any more after it was stopped: it
 //! is looked for right after the start. Its channel is attached to and deleted in the end, since the runtime never frees
 //! what a process owned; deleting it also completes the read that waits.
+//!
+//! **Channels of processes are hostile ground.** Their owners, and every other process with `ChannelLifecycle`, can delete
+//! them at any time, and opening a reader or a writer on a channel that was deleted ends this module: the runtime panics inside
+//! the call. So a channel is attached to afresh, which is refused when it is gone, right before anything is opened on it. That
+//! leaves the moment between the two calls, which a process that creates and deletes its log all the time does hit: who
+//! may use `ChannelLifecycle` can end the control plane (SECURITY.md). And a process can register any channel as its log: one
+//! that is this module's own log, or is read for another process, is not read.
 
+use core::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 use std::rc::Rc;
 
 use selium_remote_server_core::{Completion, HostProcess, LogId};
 use selium_remote_transport_wasm::{
     HostError,
-    channel::{Channel, ReadError, WeakReader},
-    executor, process,
+    channel::{Channel, ReadError, SharedId, WeakReader},
+    executor, log as own_log, process,
 };
 
 use crate::module::{LogControl, Module};
@@ -36,7 +48,7 @@ pub(crate) async fn open(
     attempt: u32,
 ) {
     let found = find(&module, &control, process, attempt).await;
-    let Some(channel) = found else {
+    let Some((shared, channel)) = found else {
         module.logs.borrow_mut().remove(&log);
         module.complete(if control.closing.get() {
             Completion::LogEnded { log }
@@ -48,7 +60,7 @@ pub(crate) async fn open(
     match channel.weak_reader().await {
         Ok(reader) => {
             module.complete(Completion::LogOpened { log });
-            let keeper = keep(Rc::clone(&control), channel, process);
+            let keeper = keep(Rc::clone(&control), shared, channel, process);
             if executor::spawn(keeper).is_err() {
                 tracing::error!("too many tasks; a log's channel will not be freed");
             }
@@ -69,7 +81,7 @@ async fn find(
     control: &LogControl,
     process: HostProcess,
     attempt: u32,
-) -> Option<Channel> {
+) -> Option<(SharedId, Channel)> {
     let looks = if module.clock.runs() {
         if attempt > 0 {
             let wait = 1u64.checked_shl(attempt).unwrap_or(MAX_WAIT_MS);
@@ -84,12 +96,21 @@ async fn find(
             return None;
         }
         match process::log_channel(process.0).await {
+            Ok(shared) if is_taken(module, shared).await => {
+                // It is looked for again, but need not be told each time.
+                if attempt == 0 || attempt.is_power_of_two() {
+                    tracing::warn!("a process calls another's log its own; it is not read");
+                }
+                return None;
+            }
             Ok(shared) => {
+                control.channel.set(Some(shared));
                 return Channel::attach(shared)
                     .await
                     .inspect_err(
                         |error| tracing::warn!(%error, "a process's log cannot be attached to"),
                     )
+                    .map(|channel| (shared, channel))
                     .ok();
             }
             Err(HostError::NotFound) => executor::yield_now().await,
@@ -100,6 +121,17 @@ async fn find(
         }
     }
     None
+}
+
+/// Whether a channel is this module's own log, or is read as the log of another process.
+///
+/// (The log of another process that was deleted is over for us as soon as its reader has ended.)
+async fn is_taken(module: &Module, shared: SharedId) -> bool {
+    let is_read = |control: &Rc<LogControl>| control.channel.get() == Some(shared);
+    if module.logs.borrow().values().any(is_read) {
+        return true;
+    }
+    own_log::is_own(shared).await
 }
 
 async fn read(module: &Rc<Module>, control: &LogControl, log: LogId, mut reader: WeakReader) {
@@ -124,18 +156,18 @@ async fn read(module: &Rc<Module>, control: &LogControl, log: LogId, mut reader:
 }
 
 /// Looks after a log's channel until it is to end, and then frees it.
-async fn keep(control: Rc<LogControl>, channel: Channel, process: HostProcess) {
+async fn keep(control: Rc<LogControl>, shared: SharedId, channel: Channel, process: HostProcess) {
     while !control.closing.get() {
         control.changed.notified().await;
         if control.nudging.take()
-            && let Err(error) = nudge(&channel).await
+            && let Err(error) = nudge(shared).await
         {
             tracing::debug!(%error, "a log could not be looked after");
         }
     }
     settle(&control, process).await;
     // Its last record may have stayed invisible.
-    if nudge(&channel).await.is_ok() {
+    if nudge(shared).await.is_ok() {
         settle(&control, process).await;
     }
     if let Err(error) = channel.delete().await {
@@ -150,15 +182,47 @@ async fn keep(control: Rc<LogControl>, channel: Channel, process: HostProcess) {
 /// wait at the end or behind it, but only while the channel has a writer. So: a writer, one read by a throw-away reader
 /// (of the oldest record, which is there), and both are freed. While the idle writer exists nobody sees anything new;
 /// that is why this is done rarely.
-async fn nudge(channel: &Channel) -> Result<(), ReadError> {
-    let mut reader = channel.weak_reader().await.map_err(ReadError::Host)?;
-    let writer = channel.strong_writer().await.map_err(ReadError::Host)?;
+///
+/// Both are asked for at once: in between, the channel could be deleted.
+async fn nudge(shared: SharedId) -> Result<(), ReadError> {
+    let channel = Channel::attach(shared).await.map_err(ReadError::Host)?;
+    let (reader, writer) = both(channel.weak_reader(), channel.strong_writer()).await;
+    let (mut reader, writer) = (
+        reader.map_err(ReadError::Host)?,
+        writer.map_err(ReadError::Host)?,
+    );
     let read = reader.read(MAX_RECORD).await;
     drop(writer);
     match read {
         Ok(_) | Err(ReadError::Gap) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Does two things side by side.
+async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|cx| {
+        if first.is_none()
+            && let Poll::Ready(value) = a.as_mut().poll(cx)
+        {
+            first = Some(value);
+        }
+        if second.is_none()
+            && let Poll::Ready(value) = b.as_mut().poll(cx)
+        {
+            second = Some(value);
+        }
+        match (first.take(), second.take()) {
+            (Some(first), Some(second)) => Poll::Ready((first, second)),
+            (one, other) => {
+                (first, second) = (one, other);
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 /// Lets a log's reader read what is left: until no record has come for a few round trips to the host.

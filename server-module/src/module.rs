@@ -9,11 +9,12 @@ use std::{
 use selium_remote_server_core::{
     AuditEvent, Completion, ConnectionId, HostCounters, LogId, Server,
 };
-use selium_remote_transport_wasm::{executor::Notify, log, orphan};
+use selium_remote_transport_wasm::{channel::SharedId, executor::Notify, log, orphan};
 
 use crate::{
     audit::{AuditLog, Moment},
     channels::{Channels, Events},
+    changes::Changes,
     clock::Clock,
     connection::{Control, Lingering},
     runtime::Runtime,
@@ -33,6 +34,8 @@ pub(crate) struct Module {
     pub(crate) channels: Rc<Channels>,
     audit: RefCell<AuditLog>,
     incarnation: Cell<Option<[u8; 16]>>,
+    /// Changes that are to be told in the log.
+    pub(crate) changes: Changes,
 }
 
 /// What the server wants of the tasks that look after a log.
@@ -44,6 +47,8 @@ pub(crate) struct LogControl {
     pub(crate) nudging: Cell<bool>,
     /// Told when one of these is set.
     pub(crate) changed: Notify,
+    /// The channel, once it was found.
+    pub(crate) channel: Cell<Option<SharedId>>,
     /// Records read so far (wrapping), by which one sees whether more come.
     pub(crate) reads: Cell<u32>,
 }
@@ -59,6 +64,7 @@ impl Module {
             channels: Rc::default(),
             audit: RefCell::new(audit),
             incarnation: Cell::new(None),
+            changes: Changes::new(),
         })
     }
 

@@ -158,11 +158,13 @@ async fn lend(channels: &Channels, wanted: Vec<(u64, HostChannel)>) -> Result<Le
 }
 
 async fn stop(module: Rc<Module>, op: OpId, process: HostProcess) {
+    module.changes.begin(&module.clock).await;
     let result = process::stop(process.0).await.map_err(|error| match error {
         HostError::NotFound => StopFailure::Gone,
         other => StopFailure::Failed(other.to_string()),
     });
     module.complete(Completion::Stopped { op, result });
+    module.changes.end();
 }
 
 /// A start in the runtime's own terms; `None` for what the server's rules do not let through.

@@ -28,10 +28,11 @@ pub(crate) async fn serve(arguments: Result<StartArguments, ArgumentError>) {
             if module.clock.runs() {
                 tick(&module).await;
             }
-            core::future::pending::<()>().await;
         }
         Err(error) => tracing::error!(%error, "the server was not started: it listens on nothing"),
     }
+    // The log is written by a task, which ends with this one.
+    core::future::pending::<()>().await;
 }
 
 /// Why the server was not started.

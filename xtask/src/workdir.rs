@@ -108,7 +108,8 @@ impl WorkDir {
         if !output.status.success() {
             bail!("`selium server install` failed ({})", output.status);
         }
-        serde_json::from_slice(&output.stdout).context("the report of `selium server install` is no JSON")
+        serde_json::from_slice(&output.stdout)
+            .context("the report of `selium server install` is no JSON")
     }
 
     /// A command in the work dir, whatever the user's own settings are.

@@ -288,6 +288,12 @@ impl ServerEnd {
                 self.core.accept(&hello);
             }
             ServerEvent::Request { id, body, .. } => self.request(id, body, around)?,
+            // The client's end checks that one of them drains.
+            ServerEvent::Refused { id, error, .. } => law!(
+                error.code == ErrorCode::Unavailable
+                    || error.code == ErrorCode::ResourceExhausted && around.truth.tight,
+                "request {id} is refused: {error}"
+            ),
             ServerEvent::Cancelled { id, stream: false } => {
                 let Some(running) = self.running.get_mut(&id) else {
                     return Err(Broken(format!(

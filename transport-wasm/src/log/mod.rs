@@ -33,11 +33,11 @@ pub use tracing_core::LevelFilter;
 use tracing_core::{Dispatch, Level, dispatcher};
 
 use crate::{
-    channel::{Backpressure, Channel, StrongWriter, new_slot},
+    channel::{Backpressure, Channel, SharedId, StrongWriter, new_slot},
     executor::{self, SpawnError},
     host::{
         self, HostError,
-        calls::{ChannelDelete, StrongWrite, WeakWrite, WeakWriterNew},
+        calls::{ChannelDelete, ChannelShare, StrongWrite, WeakWrite, WeakWriterNew},
     },
     process,
     slot::Slot,
@@ -67,6 +67,7 @@ pub const MAX_SPAN_DEPTH: usize = 8;
 thread_local! {
     static STATE: RefCell<State> = const { RefCell::new(State::new()) };
     static WRITERS: Cell<Option<Writers>> = const { Cell::new(None) };
+    static CHANNEL: Cell<Option<(u32, SharedId)>> = const { Cell::new(None) };
 }
 
 /// Slots for last words. They live as long as the module.
@@ -89,6 +90,24 @@ fn with_state<R>(use_state: impl FnOnce(&mut State) -> R) -> Option<R> {
         })
         .ok()
         .flatten()
+}
+
+/// Whether this is the channel of this module's own log.
+///
+/// The host gives numbers out again: when another process has deleted our channel, its number may soon be somebody else's. So
+/// the channel is asked for its number once more; one that is gone gets another number, and is not ours any more.
+pub async fn is_own(shared: SharedId) -> bool {
+    let Some((slot, ours)) = CHANNEL.get().filter(|(_, ours)| *ours == shared) else {
+        return false;
+    };
+    match host::call::<ChannelShare>(&slot).await {
+        Ok(now) if now == ours.get() => true,
+        // Not asked again: every answer costs the host a number.
+        _ => {
+            CHANNEL.set(None);
+            false
+        }
+    }
 }
 
 /// Why there will be no log.
@@ -117,6 +136,7 @@ pub async fn init() -> Result<(), InitError> {
     let channel = Channel::create(CHANNEL_BYTES, Backpressure::Drop).await?;
     let shared = channel.share().await?;
     process::register_log_channel(shared).await?;
+    CHANNEL.set(Some((channel.raw_slot(), shared)));
     let writer = channel.strong_writer().await?;
     let raw = channel.raw_slot();
     // Only for last words while a write is in flight; the log works without it.
@@ -173,6 +193,11 @@ pub fn set_now(unix_ms: u64) {
 /// Records that were suppressed so far, because the log could not be written as fast.
 pub fn suppressed() -> u64 {
     with_state(|state| state.suppressed_in_all).unwrap_or_default()
+}
+
+/// Records that wait to be written.
+pub fn waiting() -> usize {
+    with_state(|state| state.waiting()).unwrap_or_default()
 }
 
 /// Records up to which level are kept; `INFO` at first.

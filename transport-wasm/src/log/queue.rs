@@ -156,6 +156,11 @@ impl State {
         Some(record)
     }
 
+    /// Records that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.records.len()
+    }
+
     /// Counts a record that could not be written.
     pub(super) fn lost_one(&mut self) {
         self.suppressed = self.suppressed.saturating_add(1);
