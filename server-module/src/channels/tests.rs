@@ -14,6 +14,7 @@ use selium_remote_transport_wasm::{executor, fake, process::Argument};
 
 use super::{Channels, Events, GONE};
 
+const ATTACH: &str = "selium::channel::attach";
 const CREATE: &str = "selium::channel::create";
 const DELETE: &str = "selium::channel::delete";
 const SHARE: &str = "selium::channel::share";
@@ -154,6 +155,10 @@ fn texts() -> Vec<String> {
     written.into_iter().map(text).collect()
 }
 
+fn drained() -> fake::Reply {
+    fake::error("internal error: io error: operation interrupted")
+}
+
 async fn settle() {
     for _ in 0..400 {
         executor::yield_now().await;
@@ -245,9 +250,7 @@ fn an_idle_strong_reader_is_freed_at_once_and_writers_are_woken() {
         world.open(READER, true);
         world.begin(HostCall::PauseReader { reader: READER });
         assert_eq!(world.told().await, []);
-        fake::on(WEAK_READ, |_| {
-            fake::error("internal error: io error: operation interrupted")
-        });
+        fake::on(WEAK_READ, |_| drained());
         world.begin(HostCall::CloseReader { reader: READER });
         assert_eq!(world.told().await, [ended()]);
         assert_eq!(fake::calls(WEAK_READ), 1);
@@ -415,26 +418,31 @@ fn a_delete_ends_what_the_host_leaves_waiting() {
     }
 }
 
+fn gone() -> Completion {
+    Completion::ChannelGone { channel: CHANNEL }
+}
+
 #[test]
 fn nothing_is_opened_on_a_channel_that_somebody_else_deleted() {
     on_host(async {
         let world = World::with_channel(Backpressure::Park).await;
         world.share().await;
-        // The runtime gives the dead handle a number of its own.
-        fake::on(SHARE, |_| fake::ok(&77_u64));
+        let shares = fake::calls(SHARE);
+        fake::on(ATTACH, |_| fake::error("resource not found"));
         world.open(READER, true);
         world.open(ReaderId(2), false);
         world.write(1, "x");
         let told = world.told().await;
         assert!(told.contains(&ended()), "{told:?}");
         assert!(told.contains(&not_written(1)), "{told:?}");
-        let gone = Completion::ChannelGone { channel: CHANNEL };
-        assert!(told.contains(&gone), "{told:?}");
+        assert!(told.contains(&gone()), "{told:?}");
         assert_eq!(told.len(), 4);
         for name in [STRONG_READER, WEAK_READER, STRONG_WRITER, WEAK_WRITER] {
             assert_eq!(fake::calls(name), 0, "{name}");
         }
         assert!(world.channels.lend(CHANNEL).await.is_err());
+        // The runtime would give the freed number to the dead handle.
+        assert_eq!(fake::calls(SHARE), shares);
         world.begin(HostCall::DeleteChannel {
             op: OpId(4),
             channel: CHANNEL,
@@ -446,22 +454,106 @@ fn nothing_is_opened_on_a_channel_that_somebody_else_deleted() {
 }
 
 #[test]
-fn a_shared_channel_that_closes_is_gone_only_when_it_is() {
+fn another_channel_with_the_same_number_is_left_alone() {
     on_host(async {
         let world = World::with_channel(Backpressure::Park).await;
         world.share().await;
-        let closed = || fake::error("internal error: io error: connection aborted");
+        // The number is taken, so the dead handle gets another one.
+        fake::on(SHARE, |_| fake::ok(&77_u64));
+        world.write(1, "x");
+        assert_eq!(world.told().await, [gone(), not_written(1)]);
+        assert_eq!(texts(), [""; 0]);
+        assert_eq!(fake::slots_in_use(), 0);
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        fake::on(SHARE, |_| fake::ok(&78_u64));
+        assert!(world.channels.lend(CHANNEL).await.is_err());
+    });
+}
+
+#[test]
+fn a_shared_channel_that_ends_is_gone_only_when_it_was_deleted() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
         world.open(READER, false);
         settle().await;
         // A process has drained it.
-        complete(WEAK_READ, closed());
+        complete(WEAK_READ, drained());
         assert_eq!(world.told().await, [ended()]);
         world.open(READER, true);
         settle().await;
-        fake::on(SHARE, |_| fake::ok(&77_u64));
-        complete(STRONG_READ, closed());
-        let gone = Completion::ChannelGone { channel: CHANNEL };
-        assert_eq!(world.told().await, [gone, ended()]);
+        complete(
+            STRONG_READ,
+            fake::error("internal error: io error: connection aborted"),
+        );
+        assert_eq!(world.told().await, [gone(), ended()]);
+    });
+}
+
+#[test]
+fn lossy_readers_are_fed_by_a_strong_one() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        let lossy = ReaderId(2);
+        let fed = |text: &'static str| Completion::Read {
+            reader: lossy,
+            bytes: Bytes::from_static(text.as_bytes()),
+        };
+        let lost = || Completion::ReadLost { reader: lossy };
+        world.open(lossy, false);
+        settle().await;
+        complete(WEAK_READ, frame("alone"));
+        assert_eq!(world.told().await, [fed("alone")]);
+        // What the strong one reads first is perhaps known; once it waits, everything is new.
+        let mut backlog = vec!["old 2", "old 1"];
+        fake::on(STRONG_READ, move |_| match backlog.pop() {
+            Some(text) => frame(text),
+            None => fake::Reply::Pending,
+        });
+        world.open(READER, true);
+        assert_eq!(world.told().await, [lost(), read("old 1"), read("old 2")]);
+        complete(STRONG_READ, frame("new"));
+        assert_eq!(world.told().await, [read("new"), fed("new")]);
+        world.begin(HostCall::PauseReader { reader: lossy });
+        complete(STRONG_READ, frame("missed"));
+        assert_eq!(world.told().await, [read("missed")]);
+        world.begin(HostCall::ResumeReader { reader: lossy });
+        assert_eq!(world.told().await, [lost()]);
+        // The last one is read for nobody else.
+        world.begin(HostCall::CloseReader { reader: READER });
+        assert_eq!(world.told().await, [ended()]);
+        let weak = fake::calls(WEAK_READER);
+        complete(STRONG_READ, frame("last"));
+        assert_eq!(world.told().await, [fed("last")]);
+        assert!(fake::calls(WEAK_READER) > weak);
+        complete(WEAK_READ, frame("nobody's"));
+        world.begin(HostCall::CloseReader { reader: lossy });
+        settle().await;
+    });
+}
+
+#[test]
+fn a_reader_that_cannot_be_woken_is_replaced() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(READER, true);
+        settle().await;
+        // The look finds something, and still nobody wakes.
+        fake::on(WEAK_READ, |_| frame("asleep"));
+        fake::on(STRONG_READER, |_| {
+            fake::on(STRONG_READ, |_| {
+                fake::on(STRONG_READ, |_| fake::Reply::Pending);
+                frame("asleep")
+            });
+            fake::ok(&fake::alloc(false))
+        });
+        world.write(1, "asleep");
+        assert_eq!(world.told().await, [written(1), read("asleep")]);
+        assert_eq!(fake::calls(STRONG_READER), 2);
+        // The old one ends some day, and nobody cares.
+        complete(STRONG_READ, frame("asleep"));
+        assert_eq!(world.told().await, []);
     });
 }
 
@@ -472,9 +564,7 @@ fn a_drain_ends_those_who_wait_since_before() {
         world.open(READER, true);
         settle().await;
         // What a new reader sees of an empty channel that drains.
-        fake::on(WEAK_READ, |_| {
-            fake::error("internal error: io error: operation interrupted")
-        });
+        fake::on(WEAK_READ, |_| drained());
         world.begin(HostCall::DrainChannel {
             op: OpId(5),
             channel: CHANNEL,
