@@ -174,7 +174,8 @@ When stdout is no terminal, what is written are exact bytes, and progress is sho
 
 Exit codes:
     0  ended by --count, by the end of the channel, by Ctrl-C
-       without --count, or because nobody reads stdout any more
+       without --count, or because nobody reads stdout any more,
+       which shows with the next message
     1  failed; also when the channel ended before --count
     2  wrong usage
   124  no message came within --timeout

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use selium_remote_client::{ClientError, PublishOptions, Publisher};
+use selium_remote_client::{Client, ClientError, PublishOptions, Publisher};
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::check_target;
 use crate::args::channel::PubArgs;
@@ -96,7 +96,7 @@ pub(super) async fn run(session: &Session, args: PubArgs) -> Result<(), Failure>
     let end = {
         let mut all = pin!(publication.all());
         let mut pressed = pin!(session.interrupted());
-        let mut ticks = tokio::time::interval(EVERY);
+        let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -117,7 +117,7 @@ pub(super) async fn run(session: &Session, args: PubArgs) -> Result<(), Failure>
     };
     let end = match end {
         Ended::Interrupted => return Err(publication.interrupted().await),
-        Ended::Lost => return Err(publication.lost().await),
+        Ended::Lost => return Err(publication.lost(&client).await),
         Ended::Whole(end) => end?,
     };
     if let Some(error) = &end.error {
@@ -211,7 +211,7 @@ impl Publication<'_> {
             return Ok(());
         }
         Err(Failure::TimedOut(format!(
-            "nothing was acknowledged by {} within {} s: its subscribers read too slowly, or nobody reads it; {}",
+            "nothing was acknowledged by {} within {} s: its readers are slow or stand still; {}",
             quoted(self.publisher.name()),
             patience.as_secs_f64(),
             self.standing()
@@ -266,8 +266,10 @@ impl Publication<'_> {
     }
 
     /// The connection is over.
-    async fn lost(&mut self) -> Failure {
-        match self.publisher.flush().await {
+    async fn lost(&mut self, client: &Client) -> Failure {
+        let flushed = self.publisher.flush().await;
+        // With everything acknowledged, only something else that is asked tells why.
+        match flushed.and(client.ping().await.map(drop)) {
             Err(error) => self.broke(error),
             Ok(()) => Failure::Local(format!("the connection is over; {}", self.standing())),
         }
@@ -287,9 +289,9 @@ impl Publication<'_> {
         match timeout(WIND_UP, rest).await {
             Ok(Err(failure)) => failure,
             Ok(Ok(())) | Err(_) => Failure::Interrupted(Some(format!(
-                "{} to {}",
-                self.standing(),
-                quoted(self.publisher.name())
+                "publishing to {}: {}",
+                quoted(self.publisher.name()),
+                self.standing()
             ))),
         }
     }
@@ -340,7 +342,7 @@ impl Publication<'_> {
         output.note(&text).await;
         if end.empty > 0 {
             let left_out = size::messages(end.empty);
-            let text = format!("{left_out} without bytes left out: a channel has none");
+            let text = format!("left out {left_out} without bytes: a channel has none");
             output.warning(&text).await;
         }
         if end.gaps > 0 {

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use selium_remote_client::{SubscribeItem, SubscribeOptions, Subscriber};
+use selium_remote_client::{ClientError, SubscribeItem, SubscribeOptions, Subscriber};
 use selium_remote_client_protocol::limits::MAX_CAPACITY;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::check_target;
 use crate::args::Format;
@@ -114,7 +114,7 @@ impl Subscription<'_> {
     async fn follow(&mut self, shows_progress: bool) -> Result<End, Failure> {
         let session = self.session;
         let timeout = session.timeout();
-        let mut ticks = tokio::time::interval(EVERY);
+        let mut ticks = interval_at(Instant::now() + EVERY, EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut late = pin!(tokio::time::sleep(timeout.unwrap_or_default()));
         let mut seen = None;
@@ -155,7 +155,7 @@ impl Subscription<'_> {
     /// Takes what came.
     async fn take(
         &mut self,
-        item: Option<Result<SubscribeItem, selium_remote_client::ClientError>>,
+        item: Option<Result<SubscribeItem, ClientError>>,
     ) -> Result<Option<End>, Failure> {
         match item {
             None => return Ok(Some(End::Over)),
@@ -224,7 +224,7 @@ impl Subscription<'_> {
         ))
     }
 
-    fn broke(&self, error: selium_remote_client::ClientError) -> Failure {
+    fn broke(&self, error: ClientError) -> Failure {
         let lossless = if self.is_lossless { " --lossless" } else { "" };
         Failure::Broke {
             message: format!(
