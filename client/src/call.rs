@@ -1,49 +1,82 @@
-//! Requests: sent, held while they wait, given up when nobody waits any more.
+//! Requests: sent, held while they wait, sent again on another connection, given up when nobody waits any more.
 
 use std::{
     sync::{Arc, atomic::AtomicU64, atomic::Ordering},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
-    CloseReason, ErrorCode, RemoteError, RequestId,
+    ErrorCode, RemoteError, RequestId, Weight,
     client::{RequestError, StreamKind},
     ops::{Request, op},
 };
+use tracing::Instrument as _;
 
 use crate::{
-    ClientError, InvalidArgument, Server,
-    failure::Closed,
-    link::Link,
-    session::{Arrival, MAX_WAITING_BYTES, Manner, Outcome, Session, Unsent},
+    ClientError, InvalidArgument,
+    board::{Board, Connection, MAX_WAITERS, Unconnected},
+    session::{Arrival, MAX_PINGS, MAX_WAITING_BYTES, Manner, Outcome, Session, Unsent},
 };
 
-/// A connection that says goodbye when nobody uses it any more.
+/// What all clones of a client share. Its connections come and go; the numbers count for all of them.
 #[derive(Debug)]
-pub(crate) struct Opened(pub(crate) Link<Session>);
+pub(crate) struct Inner {
+    pub(crate) board: Arc<Board>,
+    /// Changing requests: each has a number of its own in the session.
+    tokens: AtomicU64,
+    /// Publications that were begun: each has a number of its own in the session.
+    publications: AtomicU64,
+}
 
-impl Drop for Opened {
+impl Drop for Inner {
     fn drop(&mut self) {
-        self.0.with(|session, _| session.close());
+        // The connection says goodbye when it is dropped.
+        drop(self.board.close());
     }
 }
 
-/// What all clones of a client share.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) opened: Opened,
-    pub(crate) server: Server,
-    pub(crate) request_timeout: Duration,
-    /// Publications that were begun: each has a number of its own in the session.
-    pub(crate) publications: AtomicU64,
+/// How something is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) changing: bool,
+    pub(crate) stream: StreamKind,
+    pub(crate) weight: Option<Weight>,
+    pub(crate) timeout: Duration,
+}
+
+impl Ask {
+    pub(crate) fn new(changing: bool, timeout: Duration) -> Self {
+        Self {
+            changing,
+            stream: StreamKind::None,
+            weight: None,
+            timeout,
+        }
+    }
+
+    pub(crate) fn stream(mut self, stream: StreamKind, weight: Option<Weight>) -> Self {
+        self.stream = stream;
+        self.weight = weight;
+        self
+    }
+}
+
+/// What a stream that is gone on with is behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behind {
+    /// The connection that it was lost with.
+    pub(crate) connection: u64,
+    /// The run of the server that knows it.
+    pub(crate) incarnation: [u8; 16],
 }
 
 /// A request or a stream that is given up when this is dropped, unless it is over.
 #[derive(Debug)]
 pub(crate) struct Held {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) connection: Arc<Connection>,
     id: RequestId,
     over: bool,
 }
@@ -55,21 +88,19 @@ impl Drop for Held {
 }
 
 impl Held {
-    fn link(&self) -> &Link<Session> {
-        &self.inner.opened.0
-    }
-
     /// What arrives next on the stream.
     pub(crate) fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
         let id = self.id;
-        let polled = self.link().with(|session, _| session.poll_arrival(id, cx));
+        let link = self.connection.link();
+        let polled = link.with(|session, _| session.poll_arrival(id, cx));
         self.over = matches!(polled, Poll::Ready(Arrival::End(_) | Arrival::Closed));
         polled
     }
 
     /// Does something with the session.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut Session, RequestId) -> T) -> T {
-        self.link().with(|session, _| change(session, self.id))
+        let link = self.connection.link();
+        link.with(|session, _| change(session, self.id))
     }
 
     /// Gives it up, unless it is over.
@@ -84,9 +115,22 @@ impl Held {
         self.over = true;
     }
 
+    /// Whether a stream whose connection ended may go on with another one.
+    pub(crate) fn lasts(&self) -> bool {
+        self.inner.board.lasts(&self.connection)
+    }
+
+    /// Where such a stream goes on.
+    pub(crate) fn behind(&self) -> Behind {
+        Behind {
+            connection: self.connection.number,
+            incarnation: self.connection.server.incarnation,
+        }
+    }
+
     /// The error of a stream whose connection ended.
     pub(crate) fn closed(&self) -> ClientError {
-        self.inner.closed(false)
+        self.connection.closed(false)
     }
 
     /// The error that the server ended the stream with.
@@ -100,33 +144,11 @@ impl Held {
 }
 
 impl Inner {
-    /// Sends a request and waits for its answer. With a stream, what is answered holds it.
-    pub(crate) async fn call<R: Request>(
-        self: &Arc<Self>,
-        request: &R,
-        manner: Manner,
-    ) -> Result<(Bytes, Held), ClientError> {
-        let link = &self.opened.0;
-        let (id, answer) = link
-            .with(|session, now| session.call(now, request, manner))
-            .map_err(|error| self.unsent(error))?;
-        let mut held = Held {
-            inner: Arc::clone(self),
-            id,
-            over: false,
-        };
-        let outcome = answer.await.unwrap_or(Outcome::Closed);
-        held.over = manner.stream == StreamKind::None || !matches!(outcome, Outcome::Answer(_));
-        let operation = op::name(R::OP);
-        match outcome {
-            Outcome::Answer(body) => Ok((body, held)),
-            Outcome::Error(error) => Err(held.remote(error, operation)),
-            Outcome::Expired => Err(ClientError::Expired {
-                operation,
-                changing: manner.changing,
-                after: manner.timeout,
-            }),
-            Outcome::Closed => Err(self.closed(manner.changing)),
+    pub(crate) fn new(board: Arc<Board>) -> Self {
+        Self {
+            board,
+            tokens: AtomicU64::new(1),
+            publications: AtomicU64::new(1),
         }
     }
 
@@ -135,41 +157,195 @@ impl Inner {
         self.publications.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Why the connection is over.
-    pub(crate) fn closed(&self, changing: bool) -> ClientError {
-        closed(&self.opened.0, changing)
+    /// Sends a request and waits for its answer. With a stream, what is answered holds it.
+    ///
+    /// When the connection is lost meanwhile, the request is sent again on the next one: with the same token, and saying
+    /// so, if it changes something.
+    pub(crate) async fn call<R: Request>(
+        self: &Arc<Self>,
+        request: &R,
+        ask: Ask,
+    ) -> Result<(Bytes, Held), ClientError> {
+        let began = Some(Instant::now());
+        self.send(request, ask, began, None).await
     }
 
-    fn unsent(&self, error: Unsent) -> ClientError {
-        let error = match error {
-            Unsent::Busy => {
-                return ClientError::Busy {
-                    limit: MAX_WAITING_BYTES,
+    /// As [`Inner::call`], for a stream that was lost: however long it takes until there is a connection again.
+    pub(crate) async fn resume<R: Request>(
+        self: &Arc<Self>,
+        request: &R,
+        ask: Ask,
+        behind: Behind,
+    ) -> Result<(Bytes, Held), ClientError> {
+        self.send(request, ask, None, Some(behind)).await
+    }
+
+    async fn send<R: Request>(
+        self: &Arc<Self>,
+        request: &R,
+        ask: Ask,
+        began: Option<Instant>,
+        behind: Option<Behind>,
+    ) -> Result<(Bytes, Held), ClientError> {
+        let operation = op::name(R::OP);
+        let span = tracing::debug_span!("call", operation);
+        let Ask {
+            changing, timeout, ..
+        } = ask;
+        let sending = async {
+            let next = || self.tokens.fetch_add(1, Ordering::Relaxed);
+            let token = changing.then(next);
+            let deadline = began.map(|began| began + timeout);
+            let mut sent = false;
+            let mut number = behind.map_or(0, |behind| behind.connection);
+            loop {
+                let waited = self.board.connected(number, deadline).await;
+                let connection = waited.map_err(|error| match error {
+                    Unconnected::Late if sent => ClientError::Expired {
+                        operation,
+                        changing,
+                        after: timeout,
+                    },
+                    error => unconnected(error, operation, changing && sent, timeout),
+                })?;
+                number = connection.number;
+                if let Some(behind) = behind
+                    && behind.incarnation != connection.server.incarnation
+                {
+                    return Err(ClientError::NewIncarnation {
+                        old: behind.incarnation,
+                        new: connection.server.incarnation,
+                        lost: String::new(),
+                    });
+                }
+                // A request that had nothing to wait for has all of its time.
+                let elapsed = began.map_or(Duration::ZERO, |began| began.elapsed());
+                let left = match elapsed < Duration::from_millis(1) {
+                    true => timeout,
+                    false => timeout.saturating_sub(elapsed),
                 };
+                let manner = Manner {
+                    token,
+                    retry: sent && changing,
+                    stream: ask.stream,
+                    weight: ask.weight,
+                    timeout: left,
+                };
+                let link = connection.link();
+                let (id, answer) = match link
+                    .with(|session, now| session.call(now, request, manner))
+                {
+                    Ok(called) => called,
+                    Err(Unsent::Core(RequestError::NotOpen)) if self.board.lasts(&connection) => {
+                        continue;
+                    }
+                    // Another connection may be to a server that does not drain.
+                    Err(Unsent::Core(RequestError::Draining))
+                        if behind.is_some() && self.board.is_enabled() =>
+                    {
+                        continue;
+                    }
+                    Err(error) => return Err(unsent(&connection, error)),
+                };
+                sent = true;
+                let mut held = Held {
+                    inner: Arc::clone(self),
+                    connection,
+                    id,
+                    over: false,
+                };
+                let outcome = answer.await.unwrap_or(Outcome::Closed);
+                held.over =
+                    ask.stream == StreamKind::None || !matches!(outcome, Outcome::Answer(_));
+                tracing::trace!(request = id.get(), connection = number, "over");
+                match outcome {
+                    Outcome::Answer(body) => return Ok((body, held)),
+                    Outcome::Error(error) if error.code == ErrorCode::OutcomeUnknown => {
+                        return Err(ClientError::OutcomeUnknown {
+                            error: Box::new(error),
+                            operation,
+                            request: id.get(),
+                        });
+                    }
+                    Outcome::Error(error) => return Err(held.remote(error, operation)),
+                    Outcome::Expired => {
+                        return Err(ClientError::Expired {
+                            operation,
+                            changing,
+                            after: timeout,
+                        });
+                    }
+                    Outcome::Closed if held.lasts() => {}
+                    Outcome::Closed => return Err(held.connection.closed(changing)),
+                }
             }
-            Unsent::Core(error) => error,
         };
-        match error {
-            RequestError::Draining => ClientError::Draining,
-            RequestError::TooLarge(limit) => ClientError::InvalidArgument(InvalidArgument {
-                field: "request",
-                problem: format!("it is longer than the server's limit of {limit} bytes"),
-                limit: Some(limit),
-            }),
-            RequestError::TooMany(limit) => ClientError::Exhausted { limit },
-            RequestError::Busy(limit) => ClientError::Busy { limit },
-            RequestError::IdsExhausted => ClientError::IdsExhausted,
-            _ => self.closed(false),
+        sending.instrument(span).await
+    }
+
+    /// The time to the server and back.
+    pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, ClientError> {
+        let operation = "ping";
+        let deadline = Instant::now() + timeout;
+        let mut number = 0;
+        loop {
+            let waited = self.board.connected(number, Some(deadline)).await;
+            let connection =
+                waited.map_err(|error| unconnected(error, operation, false, timeout))?;
+            number = connection.number;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let link = connection.link();
+            let Some(answer) = link.with(|session, now| session.ping(now, left)) else {
+                return Err(ClientError::Exhausted { limit: MAX_PINGS });
+            };
+            match answer.await {
+                Ok(Outcome::Answer(round_trip)) => return Ok(round_trip),
+                Ok(Outcome::Expired) => {
+                    return Err(ClientError::Expired {
+                        operation,
+                        changing: false,
+                        after: timeout,
+                    });
+                }
+                _ if self.board.lasts(&connection) => {}
+                _ => return Err(connection.closed(false)),
+            }
         }
     }
 }
 
-/// Why the connection is over.
-pub(crate) fn closed(link: &Link<Session>, changing: bool) -> ClientError {
-    let reason = link.with(|session, _| session.reason().cloned());
-    let reason = reason.unwrap_or_else(|| {
-        // Only if the session was dropped from under the request.
-        CloseReason::Local(RemoteError::new(ErrorCode::Cancelled, ""))
-    });
-    ClientError::Closed(Box::new(Closed::new(reason, link.loss(), changing)))
+fn unconnected(
+    error: Unconnected,
+    operation: &'static str,
+    changing: bool,
+    after: Duration,
+) -> ClientError {
+    match error {
+        Unconnected::Late => ClientError::NotConnected { operation, after },
+        Unconnected::Crowded => ClientError::Exhausted { limit: MAX_WAITERS },
+        Unconnected::Over(end) => end.error(changing),
+    }
+}
+
+fn unsent(connection: &Connection, error: Unsent) -> ClientError {
+    let error = match error {
+        Unsent::Busy => {
+            return ClientError::Busy {
+                limit: MAX_WAITING_BYTES,
+            };
+        }
+        Unsent::Core(error) => error,
+    };
+    match error {
+        RequestError::Draining => ClientError::Draining,
+        RequestError::TooLarge(limit) => ClientError::InvalidArgument(InvalidArgument {
+            field: "request",
+            problem: format!("it is longer than the server's limit of {limit} bytes"),
+            limit: Some(limit),
+        }),
+        RequestError::TooMany(limit) => ClientError::Exhausted { limit },
+        RequestError::Busy(limit) => ClientError::Busy { limit },
+        RequestError::IdsExhausted => ClientError::IdsExhausted,
+        _ => connection.closed(false),
+    }
 }

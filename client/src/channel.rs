@@ -162,7 +162,7 @@ impl Channel {
     ///
     /// # Errors
     /// [`ClientError::InvalidArgument`] before anything is sent, [`ClientError::Remote`] when the name is taken or the
-    /// server refuses. After [`ClientError::Expired`], and after a [`ClientError::Closed`] that says so, it may exist.
+    /// server refuses. When [`ClientError::is_outcome_unknown`] says so, it may exist.
     ///
     /// # Cancel safety
     /// Dropping the future asks the server to give the creation up. If that has reached the runtime already, the

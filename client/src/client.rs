@@ -1,6 +1,9 @@
-//! The client: one connection and what can be asked over it.
+//! The client: what can be asked of a server.
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use selium_remote_client_protocol::{
@@ -17,23 +20,25 @@ use selium_remote_client_protocol::{
 };
 
 use crate::{
-    Channel, ClientConfigBuilder, ClientError, LogOptions, LogStream, Process, PublishOptions,
-    Publisher, Server, SubscribeOptions, Subscriber,
-    call::{Held, Inner},
-    session::{MAX_PINGS, Manner, Outcome},
+    Channel, ClientConfigBuilder, ClientError, ConnectionEvents, ConnectionState, LogOptions,
+    LogStream, Process, PublishOptions, Publisher, Server, SubscribeOptions, Subscriber,
+    call::{Ask, Held, Inner},
+    config::MAX_TIMEOUT,
     start::check,
 };
 
 /// The most processes, or channels, that one call lists. A server that lists more does not mean it well.
 const MAX_LISTED: usize = 100_000;
 
-/// One connection to a server. Cheap to clone; clones share it.
+/// A connection to a server, which is made again when it is lost ([`Reconnect`](crate::Reconnect)). Cheap to clone;
+/// clones share it.
 ///
 /// When the last clone and everything that was made with it is dropped, the connection is closed with a goodbye in the
 /// background; [`Client::close`] also waits for it.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
+    timeout: Duration,
 }
 
 /// Decodes an answer.
@@ -54,9 +59,10 @@ fn check_target(target: &str) -> Result<String, ClientError> {
 }
 
 impl Client {
-    pub(crate) fn new(inner: Inner) -> Self {
+    pub(crate) fn new(inner: Inner, timeout: Duration) -> Self {
         Self {
             inner: Arc::new(inner),
+            timeout,
         }
     }
 
@@ -71,23 +77,68 @@ impl Client {
         ClientConfigBuilder::default().connect().await
     }
 
-    /// What the server said of itself.
+    /// This client with another request timeout: for single calls, and for what is made with it. At most
+    /// [`MAX_TIMEOUT`]. The connection is the same.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &selium_remote_client::Client) -> Result<(), selium_remote_client::ClientError> {
+    /// use std::time::Duration;
+    ///
+    /// let processes = client.with_timeout(Duration::from_secs(2)).processes(false).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
-    pub fn server(&self) -> &Server {
-        &self.inner.server
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        Self {
+            inner: Arc::clone(&self.inner),
+            timeout: timeout.min(MAX_TIMEOUT),
+        }
     }
 
-    /// Whether the connection is over. Every request fails with [`ClientError::Closed`] then, which says why.
+    /// How long each request may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What the server said of itself when the latest connection was made.
+    #[must_use]
+    pub fn server(&self) -> Arc<Server> {
+        self.inner.board.server()
+    }
+
+    /// How the client stands to its server.
+    #[must_use]
+    pub fn state(&self) -> ConnectionState {
+        self.inner.board.state()
+    }
+
+    /// What happens to the connection from now on. When there is one, the first event says so.
+    #[must_use]
+    pub fn events(&self) -> ConnectionEvents {
+        self.inner.board.listen()
+    }
+
+    /// Until when the certificate is valid that the client showed when the latest connection was made; nothing if that
+    /// cannot be told. Certificates are read anew for each connection: a renewed one counts from the next on.
+    #[must_use]
+    pub fn credentials_expire_at(&self) -> Option<SystemTime> {
+        self.inner.board.expires()
+    }
+
+    /// Whether the client is over: closed, or its connection was lost and is not made again. Every request fails then
+    /// with an error that says why ([`ClientError::Closed`], [`ClientError::GaveUp`]).
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        let link = &self.inner.opened.0;
-        link.with(|session, _| session.reason().is_some())
+        self.state() == ConnectionState::Closed
     }
 
     /// The server's counters.
     ///
     /// # Errors
-    /// As all requests: [`ClientError::Remote`], [`ClientError::Expired`], [`ClientError::Closed`].
+    /// As all requests: [`ClientError::Remote`], [`ClientError::Expired`], [`ClientError::NotConnected`] while the
+    /// connection is being made again, [`ClientError::Closed`] and [`ClientError::GaveUp`] when it is not any more.
     ///
     /// # Cancel safety
     /// Dropping the future gives the request up.
@@ -106,20 +157,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future changes nothing else.
     pub async fn ping(&self) -> Result<Duration, ClientError> {
-        let timeout = self.inner.request_timeout;
-        let link = &self.inner.opened.0;
-        let Some(answer) = link.with(|session, now| session.ping(now, timeout)) else {
-            return Err(ClientError::Exhausted { limit: MAX_PINGS });
-        };
-        match answer.await {
-            Ok(Outcome::Answer(round_trip)) => Ok(round_trip),
-            Ok(Outcome::Expired) => Err(ClientError::Expired {
-                operation: "ping",
-                changing: false,
-                after: timeout,
-            }),
-            _ => Err(self.inner.closed(false)),
-        }
+        self.inner.ping(self.timeout).await
     }
 
     /// The processes that the server knows, in the order of their starts; stopped ones too when `all` is set.
@@ -152,16 +190,12 @@ impl Client {
     ) -> Result<Vec<T>, ClientError> {
         let started = Instant::now();
         let mut listed = Vec::new();
+        let mut incarnation = None;
         loop {
-            let after = self.inner.request_timeout;
-            let manner = Manner {
-                changing: false,
-                stream: StreamKind::None,
-                weight: None,
-                timeout: after.saturating_sub(started.elapsed()),
-            };
-            let answer = self.inner.call(&request, manner).await;
-            let (body, _) = answer.map_err(|error| match error {
+            let after = self.timeout;
+            let ask = Ask::new(false, after.saturating_sub(started.elapsed()));
+            let answer = self.inner.call(&request, ask).await;
+            let (body, held) = answer.map_err(|error| match error {
                 // The time for the whole is what was configured.
                 ClientError::Expired {
                     operation,
@@ -172,8 +206,19 @@ impl Client {
                     changing,
                     after,
                 },
+                ClientError::NotConnected { operation, .. } => {
+                    ClientError::NotConnected { operation, after }
+                }
                 error => error,
             })?;
+            let answered_by = held.connection.server.incarnation;
+            if *incarnation.get_or_insert(answered_by) != answered_by {
+                // The cursor means nothing to a server that was restarted.
+                incarnation = None;
+                listed.clear();
+                *cursor(&mut request) = 0;
+                continue;
+            }
             let (more, next) = read(R::OP, &body, &decode)?;
             listed.extend(more);
             let cursor = cursor(&mut request);
@@ -221,8 +266,7 @@ impl Client {
     /// that the runtime was asked to stop it and agreed.
     ///
     /// # Errors
-    /// [`ClientError::Remote`] when there is no such process or the runtime refuses. After [`ClientError::Expired`],
-    /// and after a [`ClientError::Closed`] that says so, it may have been stopped.
+    /// [`ClientError::Remote`] when there is no such process or the runtime refuses. When [`ClientError::is_outcome_unknown`] says so, it may have been stopped.
     ///
     /// # Cancel safety
     /// Dropping the future asks the server to give the stop up; once that has reached the runtime, it happens.
@@ -270,8 +314,7 @@ impl Client {
     /// was: its subscriptions end, and its publications fail.
     ///
     /// # Errors
-    /// [`ClientError::Remote`] when there is no such channel or the server refuses. After [`ClientError::Expired`], and
-    /// after a [`ClientError::Closed`] that says so, it may have been deleted.
+    /// [`ClientError::Remote`] when there is no such channel or the server refuses. When [`ClientError::is_outcome_unknown`] says so, it may have been deleted.
     ///
     /// # Cancel safety
     /// Dropping the future asks the server to give the deletion up; once that has reached the runtime, it happens.
@@ -285,8 +328,7 @@ impl Client {
     /// fail, and its subscriptions end when everything was read. Draining twice is no error.
     ///
     /// # Errors
-    /// [`ClientError::Remote`] when there is no such channel or the server refuses. After [`ClientError::Expired`], and
-    /// after a [`ClientError::Closed`] that says so, it may drain.
+    /// [`ClientError::Remote`] when there is no such channel or the server refuses. When [`ClientError::is_outcome_unknown`] says so, it may drain.
     ///
     /// # Cancel safety
     /// Dropping the future asks the server to give that up; once it has reached the runtime, it happens.
@@ -300,8 +342,7 @@ impl Client {
     /// start that names it as an argument does so by itself.
     ///
     /// # Errors
-    /// [`ClientError::Remote`] when there is no such channel or the server refuses. After [`ClientError::Expired`], and
-    /// after a [`ClientError::Closed`] that says so, it may be shared.
+    /// [`ClientError::Remote`] when there is no such channel or the server refuses. When [`ClientError::is_outcome_unknown`] says so, it may be shared.
     ///
     /// # Cancel safety
     /// Dropping the future asks the server to give that up; once it has reached the runtime, it happens.
@@ -329,10 +370,11 @@ impl Client {
             request.target = target;
             request.publication = self.inner.publication();
         });
-        let weight = options.stream_weight();
-        let (body, held) = self.open(&request, StreamKind::ToServer, weight).await?;
+        let ask =
+            Ask::new(false, self.timeout).stream(StreamKind::ToServer, options.stream_weight());
+        let (body, held) = self.inner.call(&request, ask).await?;
         let started = read(op::PUBLISH, &body, PublishStarted::decode)?;
-        Publisher::new(held, started, options.publication(), options)
+        Publisher::new(held, ask, request, started, options)
     }
 
     /// Subscribes to the channel that `target` means (as in [`Client::inspect_channel`]).
@@ -349,20 +391,23 @@ impl Client {
         options: SubscribeOptions,
     ) -> Result<Subscriber, ClientError> {
         let (request, weight) = options.request(check_target(target)?)?;
-        let (body, held) = self.open(&request, StreamKind::ToClient, weight).await?;
+        let (body, held, ask) = self.open(&request, weight).await?;
         let started = read(op::SUBSCRIBE, &body, SubscribeStarted::decode)?;
-        Ok(Subscriber::new(held, started, options))
+        Ok(Subscriber::new(held, ask, request, started, options))
     }
 
     /// Closes the connection for all clones: says goodbye, and waits (for about 1 s at most) until the server has it.
-    /// Requests that are waiting fail with [`ClientError::Closed`].
+    /// Requests that are waiting fail with [`ClientError::Closed`]. No other connection is made; while one is being made,
+    /// that is given up at once.
     ///
     /// # Cancel safety
     /// Dropping the future stops the waiting only.
     pub async fn close(self) {
-        let link = self.inner.opened.0.clone();
-        link.with(|session, _| session.close());
-        link.over().await;
+        if let Some(connection) = self.inner.board.close() {
+            let link = connection.link().clone();
+            link.with(|session, _| session.close());
+            link.over().await;
+        }
     }
 
     pub(crate) async fn start(&self, request: &StartRequest) -> Result<Process, ClientError> {
@@ -395,34 +440,25 @@ impl Client {
         options: LogOptions,
     ) -> Result<LogStream, ClientError> {
         let request: FollowRequest = options.request(check_target(target)?);
-        let (body, held) = self.open(&request, StreamKind::ToClient, None).await?;
+        let (body, held, ask) = self.open(&request, None).await?;
         let started = read(op::LOG_FOLLOW, &body, FollowStarted::decode)?;
-        Ok(LogStream::new(held, &started, options))
+        Ok(LogStream::new(held, ask, &started, options))
     }
 
     async fn ask<R: Request>(&self, request: &R, changing: bool) -> Result<Bytes, ClientError> {
-        let manner = Manner {
-            changing,
-            stream: StreamKind::None,
-            weight: None,
-            timeout: self.inner.request_timeout,
-        };
-        let (body, _) = self.inner.call(request, manner).await?;
+        let ask = Ask::new(changing, self.timeout);
+        let (body, _) = self.inner.call(request, ask).await?;
         Ok(body)
     }
 
+    /// Opens a stream from the server.
     async fn open<R: Request>(
         &self,
         request: &R,
-        stream: StreamKind,
         weight: Option<Weight>,
-    ) -> Result<(Bytes, Held), ClientError> {
-        let manner = Manner {
-            changing: false,
-            stream,
-            weight,
-            timeout: self.inner.request_timeout,
-        };
-        self.inner.call(request, manner).await
+    ) -> Result<(Bytes, Held, Ask), ClientError> {
+        let ask = Ask::new(false, self.timeout).stream(StreamKind::ToClient, weight);
+        let (body, held) = self.inner.call(request, ask).await?;
+        Ok((body, held, ask))
     }
 }

@@ -3,21 +3,27 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::atomic::AtomicU64,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
+
+use futures_channel::oneshot;
 
 use selium_remote_certs::{CA_FILE, CertificateDirectory, CertificateError, ShownCertificate};
 use selium_remote_client_protocol::{
     CloseReason, Limits, Time, client::ClientConfig, hello::ClientHello, limits::MAX_CHUNK,
 };
 
+use tracing::Instrument as _;
+
 use crate::{
-    Client, ClientError, Server,
-    call::{Inner, Opened, closed},
+    Client, ClientError, InvalidArgument, Reconnect, Server,
+    board::{Board, Connection, Opened, closed},
+    call::Inner,
     failure::{ConnectFailure, Place},
-    link::{Cause, DialError, Link, Phase, Target, Windows, cause, dial, unblock},
+    link::{Cause, DialError, Link, Phase, Target, Windows, cause, dial, runtime, unblock},
     session::{Greeting, Session},
+    supervisor::Supervisor,
 };
 
 /// The domain that is connected to by default.
@@ -54,6 +60,7 @@ pub struct ClientConfigBuilder {
     response_limit: usize,
     connect_timeout: Duration,
     request_timeout: Duration,
+    pub(crate) reconnect: Reconnect,
 }
 
 impl Default for ClientConfigBuilder {
@@ -66,11 +73,53 @@ impl Default for ClientConfigBuilder {
             response_limit: DEFAULT_RESPONSE_LIMIT,
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            reconnect: Reconnect::default(),
         }
     }
 }
 
 impl ClientConfigBuilder {
+    /// The default, with what the environment says, as the `selium` command reads it: `SELIUM_DOMAIN`, `SELIUM_PORT` and
+    /// `SELIUM_CERT_DIR`, where they are set and not empty.
+    ///
+    /// # Errors
+    /// When a variable cannot be read.
+    pub fn from_env() -> Result<Self, InvalidArgument> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    fn from_variables(
+        variable: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Result<Self, InvalidArgument> {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let wrong = |field, problem: &str| InvalidArgument {
+            field,
+            problem: problem.to_owned(),
+            limit: None,
+        };
+        let mut config = Self::default();
+        if let Some(domain) = variable("SELIUM_DOMAIN") {
+            let domain = domain.into_string();
+            config.domain = domain.map_err(|_| wrong("SELIUM_DOMAIN", "it is no text"))?;
+        }
+        if let Some(port) = variable("SELIUM_PORT") {
+            let port = port.to_str().and_then(|port| port.parse().ok());
+            config.port = port.ok_or_else(|| wrong("SELIUM_PORT", "it is no port, 0 to 65535"))?;
+        }
+        if let Some(directory) = variable("SELIUM_CERT_DIR") {
+            config.certificate_directory = PathBuf::from(directory);
+        }
+        Ok(config)
+    }
+
+    /// Whether and how a lost connection is made again: [`Reconnect::default`], or [`Reconnect::never`] for programs that
+    /// do better to end then. The first connection is tried once, in any case.
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
     /// The server's domain or IP address.
     ///
     /// The server routes connections by the domain (TLS SNI), which must be the one that its module's arguments bind.
@@ -119,7 +168,8 @@ impl ClientConfigBuilder {
         self
     }
 
-    /// How long each request may take. At most [`MAX_TIMEOUT`].
+    /// How long each request may take, waiting for a connection included. At most [`MAX_TIMEOUT`].
+    /// [`Client::with_timeout`] has others for single calls.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout.min(MAX_TIMEOUT);
@@ -136,17 +186,38 @@ impl ClientConfigBuilder {
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
     pub async fn connect(self) -> Result<Client, ClientError> {
+        let mut session = [0; 16];
+        getrandom::fill(&mut session).map_err(ClientError::Random)?;
+        let span = tracing::debug_span!("connection", number = 1);
+        let (connection, ended) = self.open(session, 1).instrument(span).await?;
+        let timeout = self.request_timeout;
+        let board = Arc::new(Board::new(self.reconnect.clone(), connection));
+        // From here on, dropping this future closes it.
+        let client = Client::new(Inner::new(Arc::clone(&board)), timeout);
+        let supervisor = Supervisor::new(board, self, session);
+        let runtime = runtime().map_err(|_| ClientError::NoRuntime)?;
+        runtime.spawn(supervisor.run(ended));
+        Ok(client)
+    }
+
+    /// Makes a connection of a session, and something that tells when it is over.
+    pub(crate) async fn open(
+        &self,
+        session: [u8; 16],
+        number: u64,
+    ) -> Result<(Connection, oneshot::Receiver<()>), ClientError> {
         let origin = Instant::now();
-        let mut attempt = Attempt::new(&self, origin);
+        let mut attempt = Attempt::new(self, origin);
         let tls = attempt.certificates().await?;
         let wire = dial(&attempt.target, tls, Windows::default(), attempt.deadline)
             .await
             .map_err(|error| attempt.failed(error))?;
 
         let deadline = Time::from_origin(self.connect_timeout);
-        let (session, greeting) = Session::new(self.protocol()?, deadline);
+        let (mut machine, greeting) = Session::new(self.protocol(session)?, deadline);
+        let ended = machine.ended();
         // From here on, dropping this future says goodbye.
-        let opened = Opened(wire.drive(session, origin));
+        let opened = Opened(wire.drive(machine, origin));
         let address = opened.0.remote_address();
         let place = Place::new(&attempt.target, vec![address.ip()]);
         let hello = match greeting.await.unwrap_or(Greeting::Closed) {
@@ -156,22 +227,24 @@ impl ClientConfigBuilder {
         };
         let server = Server::new(address, hello);
         tracing::debug!(server = %place, software = %server.software, version = %server.version, "connected");
-        Ok(Client::new(Inner {
+        let shown = attempt.shown.as_ref().and_then(|shown| shown.validity);
+        let expires = shown.and_then(|(_, end)| UNIX_EPOCH.checked_add(Duration::from_secs(end)));
+        let connection = Connection {
             opened,
-            server,
-            request_timeout: self.request_timeout,
-            publications: AtomicU64::new(1),
-        }))
+            server: Arc::new(server),
+            number,
+            expires,
+        };
+        Ok((connection, ended))
     }
 
-    fn protocol(&self) -> Result<ClientConfig, ClientError> {
+    fn protocol(&self, session: [u8; 16]) -> Result<ClientConfig, ClientError> {
         let limits = Limits::with(|limits| {
             limits.max_message = self.response_limit;
             limits.reassembly = self.response_limit.saturating_mul(2);
         });
-        let (mut nonce, mut session) = ([0; 16], [0; 16]);
+        let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(ClientError::Random)?;
-        getrandom::fill(&mut session).map_err(ClientError::Random)?;
         let mut hello = ClientHello::new(nonce, session, &limits);
         hello.software = env!("CARGO_PKG_NAME").to_owned();
         hello.version = env!("CARGO_PKG_VERSION").to_owned();
@@ -310,6 +383,38 @@ impl Attempt {
                 self.not_connected(place, loss.as_ref().map_or(Cause::Closed, cause), loss)
             }
             _ => closed(link, false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_read_as_the_command_reads_it() {
+        let read = |variables: &[(&str, &str)]| {
+            ClientConfigBuilder::from_variables(|name| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| value.into())
+            })
+        };
+        assert_eq!(read(&[]), Ok(ClientConfigBuilder::default()));
+        let empty = read(&[("SELIUM_DOMAIN", ""), ("SELIUM_PORT", "")]);
+        assert_eq!(empty, Ok(ClientConfigBuilder::default()));
+        let all = read(&[
+            ("SELIUM_DOMAIN", "api.example"),
+            ("SELIUM_PORT", "7443"),
+            ("SELIUM_CERT_DIR", "work/certs"),
+        ]);
+        let expected = ClientConfigBuilder::default()
+            .domain("api.example")
+            .port(7443)
+            .certificate_directory("work/certs");
+        assert_eq!(all, Ok(expected));
+        for wrong in ["65536", "x", "-1"] {
+            let error = read(&[("SELIUM_PORT", wrong)]).unwrap_err();
+            assert_eq!(error.field, "SELIUM_PORT", "{wrong}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What can go wrong.
 
-use std::{io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use selium_remote_certs::CertificateError;
-use selium_remote_client_protocol::{ErrorCode, RemoteError, fields::FieldError};
+use selium_remote_client_protocol::{ErrorCode, RemoteError, fields::FieldError, ops::op};
 use thiserror::Error;
 
 use crate::{
@@ -67,6 +67,22 @@ pub enum ErrorKind {
     Protocol,
     /// Too much is going on; nothing was sent.
     Exhausted,
+    /// It may or may not have happened, and is not known any more.
+    OutcomeUnknown,
+    /// The server was restarted: what it knew is gone.
+    NewIncarnation,
+}
+
+/// An incarnation as people compare it: its first bytes.
+struct Incarnation<'a>(&'a [u8; 16]);
+
+impl fmt::Display for Incarnation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .take(4)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// What went wrong. The text says what, why, and what to do next.
@@ -238,6 +254,56 @@ pub enum ClientError {
     /// The publisher was closed: nothing more can be sent with it.
     #[error("the publisher was closed: publish with another one")]
     PublisherClosed,
+    /// A request that changes something was sent, its connection was lost, and the server does not know any more what
+    /// became of it: it may have happened. It was not done again.
+    #[error(
+        "`{operation}` was sent before the connection was lost, and {OUTCOME_UNKNOWN} ({error})"
+    )]
+    OutcomeUnknown {
+        /// What the server says.
+        error: Box<RemoteError>,
+        /// What was asked of it.
+        operation: &'static str,
+        /// The id, on its connection, of the request that asked again.
+        request: u64,
+    },
+    /// The server was restarted, so that a stream cannot go on. Ids of processes and channels from before are void.
+    #[error(
+        "the server was restarted (it was {}, it is {} now) and knows nothing from before: {lost}",
+        Incarnation(old),
+        Incarnation(new)
+    )]
+    NewIncarnation {
+        /// The run of the server that is over.
+        old: [u8; 16],
+        /// The run that began.
+        new: [u8; 16],
+        /// What is lost.
+        lost: String,
+    },
+    /// There was no connection in all the time that a request had. It was not sent.
+    #[error("not connected for {}, `{operation}` was not sent: the connection was lost and is being made again", Seconds(*after))]
+    NotConnected {
+        /// What was to be asked of the server.
+        operation: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The connection was lost and is not made again ([`Reconnect`](crate::Reconnect)): there were enough attempts, or
+    /// the error is one that does not pass.
+    #[error(
+        "the connection was lost and could not be made again ({attempts} {}): {error}{}",
+        if *attempts == 1 { "attempt" } else { "attempts" },
+        if *changing { format!("; {OUTCOME_UNKNOWN}") } else { String::new() }
+    )]
+    GaveUp {
+        /// How many attempts were made.
+        attempts: u32,
+        /// Whether a request that changes something was waiting for its answer: its outcome is unknown then.
+        changing: bool,
+        /// Why the last attempt failed.
+        error: Arc<ClientError>,
+    },
     /// The connection has no ids left for requests; nothing was sent.
     #[error("this connection has made as many requests as one can: connect again")]
     IdsExhausted,
@@ -267,6 +333,10 @@ impl ClientError {
                 ErrorKind::Closed
             }
             ClientError::Publication(failure) => failure.cause.kind(),
+            ClientError::OutcomeUnknown { .. } => ErrorKind::OutcomeUnknown,
+            ClientError::NewIncarnation { .. } => ErrorKind::NewIncarnation,
+            ClientError::NotConnected { .. } => ErrorKind::Unreachable,
+            ClientError::GaveUp { error, .. } => error.kind(),
             ClientError::Remote { .. } => ErrorKind::Remote,
             ClientError::InvalidArgument(_)
             | ClientError::EmptyMessage
@@ -284,11 +354,96 @@ impl ClientError {
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            ClientError::Remote { error, .. } | ClientError::Refused { error, .. } => {
-                Some(error.code)
-            }
+            ClientError::Remote { error, .. }
+            | ClientError::Refused { error, .. }
+            | ClientError::OutcomeUnknown { error, .. } => Some(error.code),
             ClientError::Publication(failure) => failure.cause.code(),
+            ClientError::GaveUp { error, .. } => error.code(),
             _ => None,
+        }
+    }
+
+    /// The id, on its connection, of the request that the server answered with this error.
+    #[must_use]
+    pub fn request_id(&self) -> Option<u64> {
+        match self {
+            ClientError::Remote { request, .. } | ClientError::OutcomeUnknown { request, .. } => {
+                Some(*request)
+            }
+            ClientError::Publication(failure) => failure.cause.request_id(),
+            _ => None,
+        }
+    }
+
+    /// Whether something may or may not have happened: look before doing it again.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        match self {
+            ClientError::OutcomeUnknown { .. } => true,
+            ClientError::Closed(closed) => closed.changing,
+            ClientError::Expired { changing, .. } | ClientError::GaveUp { changing, .. } => {
+                *changing
+            }
+            ClientError::Publication(failure) => !failure.unknown.is_empty(),
+            _ => self.code() == Some(ErrorCode::OutcomeUnknown),
+        }
+    }
+
+    /// The same error once more, of those that end publications.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            ClientError::Remote {
+                error,
+                operation,
+                request,
+            } => ClientError::Remote {
+                error: error.clone(),
+                operation,
+                request: *request,
+            },
+            ClientError::OutcomeUnknown {
+                error,
+                operation,
+                request,
+            } => ClientError::OutcomeUnknown {
+                error: error.clone(),
+                operation,
+                request: *request,
+            },
+            ClientError::NewIncarnation { old, new, lost } => ClientError::NewIncarnation {
+                old: *old,
+                new: *new,
+                lost: lost.clone(),
+            },
+            ClientError::GaveUp {
+                attempts,
+                changing,
+                error,
+            } => ClientError::GaveUp {
+                attempts: *attempts,
+                changing: *changing,
+                error: Arc::clone(error),
+            },
+            ClientError::Closed(closed) => ClientError::Closed(closed.clone()),
+            ClientError::Expired {
+                operation,
+                changing,
+                after,
+            } => ClientError::Expired {
+                operation,
+                changing: *changing,
+                after: *after,
+            },
+            ClientError::InvalidArgument(error) => ClientError::InvalidArgument(error.clone()),
+            ClientError::Exhausted { limit } => ClientError::Exhausted { limit: *limit },
+            ClientError::Busy { limit } => ClientError::Busy { limit: *limit },
+            ClientError::IdsExhausted => ClientError::IdsExhausted,
+            ClientError::Draining => ClientError::Draining,
+            // Nothing else comes of a request, but answers that make no sense.
+            _ => ClientError::Protocol {
+                operation: op::name(op::PUBLISH),
+                source: None,
+            },
         }
     }
 
@@ -296,8 +451,11 @@ impl ClientError {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match self {
-            ClientError::Timeout { .. } | ClientError::Expired { .. } => true,
+            ClientError::Timeout { .. }
+            | ClientError::Expired { .. }
+            | ClientError::NotConnected { .. } => true,
             ClientError::Connect(failure) => failure.cause == Cause::NoAnswer,
+            ClientError::GaveUp { error, .. } => error.is_timeout(),
             _ => self.code() == Some(ErrorCode::DeadlineExceeded),
         }
     }
@@ -309,6 +467,7 @@ impl ClientError {
         match self {
             ClientError::Certificate(_) => true,
             ClientError::Connect(failure) => failure.is_auth(),
+            ClientError::GaveUp { error, .. } => error.is_auth(),
             _ => matches!(
                 self.code(),
                 Some(ErrorCode::Unauthenticated | ErrorCode::PermissionDenied)
@@ -326,7 +485,11 @@ impl ClientError {
             | ClientError::Exhausted { .. }
             | ClientError::Busy { .. }
             | ClientError::BacklogFull { .. }
+            | ClientError::NotConnected { .. }
             | ClientError::IdsExhausted => true,
+            ClientError::GaveUp {
+                changing, error, ..
+            } => !changing && error.is_retryable(),
             ClientError::Connect(failure) => matches!(
                 failure.cause,
                 Cause::NoAnswer | Cause::Refused | Cause::Closed | Cause::Reset

@@ -1,10 +1,24 @@
 //! Streams from the server: what logs and subscriptions have in common.
 
-use std::task::{Context, Poll};
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll},
+};
 
-use selium_remote_client_protocol::{ErrorCode, Payload, RemoteError, ops::op};
+use bytes::Bytes;
+use selium_remote_client_protocol::{
+    ErrorCode, Payload, RemoteError,
+    client::StreamKind,
+    ops::{FollowRequest, Request, SubscribeRequest, op},
+};
 
-use crate::{ClientError, call::Held, session::Arrival};
+use crate::{
+    ClientError,
+    call::{Ask, Held},
+    session::Arrival,
+};
 
 /// What comes next.
 #[derive(Debug)]
@@ -25,24 +39,77 @@ pub(crate) fn beginning(
     since.max(tail).unwrap_or(otherwise)
 }
 
-/// A stream of messages and gaps, to its end.
+/// What to ask for when a stream has to go on over another connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A log, and where the stream ends that does not follow it.
+    Log {
+        request: FollowRequest,
+        end: Option<u64>,
+    },
+    Channel(SubscribeRequest),
+}
+
+impl Source {
+    fn op(&self) -> u64 {
+        match self {
+            Source::Log { .. } => FollowRequest::OP,
+            Source::Channel(_) => SubscribeRequest::OP,
+        }
+    }
+
+    /// What is lost when the server is another one.
+    fn lost(&self, position: u64) -> String {
+        match self {
+            Source::Log { request, .. } => format!(
+                "what the log of the process {} had from record {position} on cannot be told; its id is void",
+                request.target
+            ),
+            Source::Channel(request) => format!(
+                "what the channel {} had from message {position} on cannot be told; its id is void",
+                request.target
+            ),
+        }
+    }
+}
+
+type Resuming = Pin<Box<dyn Future<Output = Result<(Bytes, Held), ClientError>> + Send>>;
+
+/// A stream of messages and gaps, to its end, over as many connections as it takes.
 ///
 /// Its position, the sequence number behind what was read, is all that another connection needs to go on.
-#[derive(Debug)]
 pub(crate) struct Incoming {
     held: Held,
-    op: u64,
+    source: Source,
+    ask: Ask,
     position: u64,
+    /// Whether something was read: before that, the server also tells what is missing at the beginning of a log.
+    began: bool,
+    /// The stream was lost with its connection, and another one is asked for. (The lock makes it `Sync`.)
+    resuming: Mutex<Option<Resuming>>,
     /// The reason that the server gave, once the stream is over.
     end: Option<Option<String>>,
 }
 
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("held", &self.held)
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Incoming {
-    pub(crate) fn new(held: Held, op: u64, position: u64) -> Self {
+    pub(crate) fn new(held: Held, source: Source, ask: Ask, position: u64) -> Self {
         Self {
             held,
-            op,
+            source,
+            ask,
             position,
+            began: false,
+            resuming: Mutex::new(None),
             end: None,
         }
     }
@@ -65,27 +132,101 @@ impl Incoming {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Item, ClientError>>> {
-        if self.end.is_some() {
-            return Poll::Ready(None);
+        loop {
+            if self.end.is_some() {
+                return Poll::Ready(None);
+            }
+            match self.poll_resumed(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    self.end = Some(None);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            let Poll::Ready(arrival) = self.held.poll_arrival(cx) else {
+                return Poll::Pending;
+            };
+            return Poll::Ready(match arrival {
+                Arrival::Message { seq, payload } => {
+                    self.began = true;
+                    self.position = seq.saturating_add(1);
+                    let sequence = seq;
+                    Some(Ok(Item::Message { sequence, payload }))
+                }
+                Arrival::Gap { next, count } => {
+                    self.began = true;
+                    self.position = next;
+                    Some(Ok(Item::Gap { next, count }))
+                }
+                Arrival::End(error) => self.ended(error).map(Err),
+                Arrival::Closed if self.held.lasts() => {
+                    self.resume();
+                    continue;
+                }
+                Arrival::Closed => {
+                    self.end = Some(None);
+                    Some(Err(self.held.closed()))
+                }
+            });
         }
-        let Poll::Ready(arrival) = self.held.poll_arrival(cx) else {
+    }
+
+    /// Asks for the stream again, on the next connection.
+    fn resume(&mut self) {
+        let inner = std::sync::Arc::clone(&self.held.inner);
+        let behind = self.held.behind();
+        let ask = self.ask.stream(StreamKind::ToClient, self.ask.weight);
+        let position = self.position;
+        let resuming: Resuming = match self.source.clone() {
+            // Everything that was to come has.
+            Source::Log { end: Some(end), .. } if position >= end => {
+                self.end = Some(None);
+                return;
+            }
+            Source::Log { mut request, .. } => {
+                // Nothing of the whole log was read: what is missing at its beginning is still to be told.
+                let whole = request.since.is_none() && request.tail.is_none() && !self.began;
+                request.since = (!whole).then_some(position);
+                request.tail = None;
+                Box::pin(async move { inner.resume(&request, ask, behind).await })
+            }
+            Source::Channel(mut request) => {
+                request.since = Some(position);
+                request.tail = None;
+                Box::pin(async move { inner.resume(&request, ask, behind).await })
+            }
+        };
+        *self.resuming() = Some(resuming);
+    }
+
+    fn resuming(&mut self) -> &mut Option<Resuming> {
+        self.resuming
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the stream that was asked for again, if there is one.
+    fn poll_resumed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
+        let Some(resuming) = self.resuming() else {
+            return Poll::Ready(Ok(()));
+        };
+        let Poll::Ready(result) = resuming.as_mut().poll(cx) else {
             return Poll::Pending;
         };
-        Poll::Ready(match arrival {
-            Arrival::Message { seq, payload } => {
-                self.position = seq.saturating_add(1);
-                let sequence = seq;
-                Some(Ok(Item::Message { sequence, payload }))
+        *self.resuming() = None;
+        Poll::Ready(match result {
+            Ok((_, held)) => {
+                self.held = held;
+                tracing::debug!(position = self.position, "a stream goes on");
+                Ok(())
             }
-            Arrival::Gap { next, count } => {
-                self.position = next;
-                Some(Ok(Item::Gap { next, count }))
-            }
-            Arrival::End(error) => self.ended(error).map(Err),
-            Arrival::Closed => {
-                self.end = Some(None);
-                Some(Err(self.held.closed()))
-            }
+            Err(ClientError::NewIncarnation { old, new, .. }) => Err(ClientError::NewIncarnation {
+                old,
+                new,
+                lost: self.source.lost(self.position),
+            }),
+            Err(error) => Err(error),
         })
     }
 
@@ -93,6 +234,7 @@ impl Incoming {
     pub(crate) fn give_up(&mut self, sequence: u64) {
         self.position = sequence;
         self.end = Some(None);
+        *self.resuming() = None;
         self.held.abandon();
     }
 
@@ -103,7 +245,7 @@ impl Incoming {
         let error = error?;
         match error.code {
             ErrorCode::Cancelled | ErrorCode::Unavailable => None,
-            _ => Some(self.held.remote(error, op::name(self.op))),
+            _ => Some(self.held.remote(error, op::name(self.source.op()))),
         }
     }
 }

@@ -78,13 +78,66 @@
 //! }
 //! ```
 //!
-//! - A [`Client`] is one connection. It is cheap to clone, and its requests run side by side.
-//! - Every request has a deadline ([`ClientConfigBuilder::request_timeout`]). When it passes on a request that changes
-//!   something, the outcome is unknown, and the error says so ([`ClientError::Expired`]).
+//! - A [`Client`] is a connection, made again when it is lost (see below). It is cheap to clone, and its requests run side
+//!   by side.
+//! - Every request has a deadline ([`ClientConfigBuilder::request_timeout`], [`Client::with_timeout`]). When it passes on a
+//!   request that changes something, the outcome is unknown, and the error says so ([`ClientError::is_outcome_unknown`]).
 //! - Errors ([`ClientError`]) say what, why and what to do next, and have a [`ErrorKind`] for programs.
 //! - A [`LogStream`] and a [`Subscriber`] are each a `Stream` of `futures_core`, and a [`Publisher`] is a `Sink` of
 //!   `futures_sink`; all have methods of their own for programs without these.
 //! - Dropping a future, a stream or a publisher gives it up on the server too; each method says what that means.
+//!
+//! # Reconnecting
+//!
+//! When a connection is lost, the client makes another one in the background, with waits that double from 100 ms to 10 s
+//! and are cut at random. [`Reconnect`] says how, how often, or that it does not ([`Reconnect::never`]); the first
+//! connection is tried once, in any case. Certificates are read anew each time; [`Client::credentials_expire_at`] tells
+//! until when they last.
+//!
+//! | what was going on | what becomes of it |
+//! | --- | --- |
+//! | a request that is made meanwhile | it waits for the connection within its deadline ([`ClientError::NotConnected`]) |
+//! | a request that only asks | it is asked again, within its deadline |
+//! | a request that changes something | it is asked about again, with its token: it is executed once. A server that does not know any more says so: [`ClientError::OutcomeUnknown`], and nothing was done again |
+//! | a [`LogStream`] or [`Subscriber`] | it goes on behind what was read, when it is read on; what is missing is a gap |
+//! | a [`Publisher`] | it goes on by itself; what was not acknowledged is sent again, and taken once |
+//!
+//! A server that was restarted has another [`Server::incarnation`] and knows nothing from before: ids of processes and
+//! channels are void. Streams end with [`ClientError::NewIncarnation`] then, and publishers with a [`PublicationFailure`]
+//! that lists the messages whose outcome is unknown.
+//!
+//! Some things do not pass: certificates that one side refuses, another protocol, a client that the server does not want.
+//! The client gives up then ([`ClientError::GaveUp`]), also after as many attempts as [`Reconnect::attempts`] allows, and is
+//! over, as after [`Client::close`]. (A certificate directory that cannot be read is looked at once more: it may just be
+//! being written.)
+//!
+//! [`Client::state`] tells how things stand, [`Client::events`] what happens:
+//!
+//! ```no_run
+//! use selium_remote_client::{Client, ConnectionEvent};
+//!
+//! async fn watch(client: &Client) {
+//!     let mut events = client.events();
+//!     while let Some(event) = events.next().await {
+//!         match event {
+//!             ConnectionEvent::Connected { again: true, .. } => eprintln!("connected again"),
+//!             ConnectionEvent::NewIncarnation { .. } => eprintln!("the server was restarted"),
+//!             ConnectionEvent::Lost { reason } => eprintln!("connection lost: {reason}"),
+//!             ConnectionEvent::Retrying { after, attempt, .. } => {
+//!                 eprintln!("attempt {attempt} in {after:?}");
+//!             }
+//!             ConnectionEvent::GaveUp { error } => eprintln!("not connected again: {error}"),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! # Cancel safety
+//!
+//! Every method says what becomes of its request when its future is dropped; that holds while there is no connection, too:
+//! a request that waits for one is not sent, or not again. Dropping a client, a stream or a publisher never waits. The task that
+//! reconnects ends with the last of them.
 //!
 //! # Runtimes
 //!
@@ -101,6 +154,7 @@
 //! runtime uses that one, any other `async-std`, and without that `smol`. With `tokio` alone, a call outside of a
 //! tokio runtime fails with [`ClientError::NoRuntime`].
 
+mod board;
 mod call;
 mod channel;
 mod client;
@@ -113,10 +167,12 @@ mod link;
 mod log;
 mod process;
 mod publisher;
+mod reconnect;
 mod server;
 mod session;
 mod start;
 mod subscriber;
+mod supervisor;
 
 pub use selium_remote_certs::{CertificateDirectory, CertificateError, CertificateWarning};
 pub use selium_remote_client_protocol::{
@@ -141,6 +197,10 @@ pub use link::{Cause as ConnectCause, Rejection as CertificateRejection};
 pub use log::{LogItem, LogOptions, LogStream};
 pub use process::{Process, ProcessId};
 pub use publisher::{DEFAULT_BACKLOG, PublicationFailure, PublishOptions, Publisher};
+pub use reconnect::{
+    ConnectionEvent, ConnectionEvents, ConnectionState, DEFAULT_MAX_RECONNECT_DELAY,
+    DEFAULT_RECONNECT_DELAY, Reconnect,
+};
 pub use server::Server;
 pub use start::ProcessBuilder;
 pub use subscriber::{SubscribeItem, SubscribeOptions, Subscriber};

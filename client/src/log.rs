@@ -11,13 +11,13 @@ use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 use selium_remote_client_protocol::{
     log_record::{LogRecord, LogRecordError},
-    ops::{FollowRequest, FollowStarted, LogState, op},
+    ops::{FollowRequest, FollowStarted, LogState},
 };
 
 use crate::{
     ClientError, ProcessId,
-    call::Held,
-    incoming::{Incoming, Item, beginning},
+    call::{Ask, Held},
+    incoming::{Incoming, Item, Source, beginning},
 };
 
 /// Which part of a log is wanted. The default: all records that the server retains, then new ones as they come.
@@ -101,8 +101,12 @@ pub enum LogItem {
 ///
 /// It ends (`None`) when everything that was asked for has come: the records retained, without
 /// [`LogOptions::follow`]; otherwise when the log has ended or the process was stopped. [`LogStream::end_reason`] tells
-/// which. Everything else is an error, after which it is over too: [`ClientError::Closed`] when the connection is lost,
-/// [`ClientError::Remote`] when the server gives up.
+/// which. Everything else is an error, after which it is over too: [`ClientError::Remote`] when the server gives up,
+/// [`ClientError::Closed`] and [`ClientError::GaveUp`] when there is no connection any more.
+///
+/// When the connection is lost and made again ([`Reconnect`](crate::Reconnect)), the stream goes on behind what was read,
+/// as soon as it is read on: nothing comes twice, and what the server does not have any more is a [`LogItem::Gap`]. A
+/// server that was restarted knows nothing of the log: [`ClientError::NewIncarnation`].
 ///
 /// What arrives is held until it is read, 64 KiB at most (one record may be larger); the server waits meanwhile and
 /// drops the oldest records when it has to, which a [`LogItem::Gap`] tells. Dropping the stream ends it on the server.
@@ -125,11 +129,15 @@ impl fmt::Debug for LogStream {
 }
 
 impl LogStream {
-    pub(crate) fn new(held: Held, started: &FollowStarted, options: LogOptions) -> Self {
+    pub(crate) fn new(held: Held, ask: Ask, started: &FollowStarted, options: LogOptions) -> Self {
         let retained = (started.first, started.next);
         let position = beginning(retained, options.since, options.tail, started.first);
+        let source = Source::Log {
+            request: options.request(ProcessId(started.process.id).to_string()),
+            end: options.no_follow.then_some(started.next),
+        };
         Self {
-            incoming: Incoming::new(held, op::LOG_FOLLOW, position),
+            incoming: Incoming::new(held, source, ask, position),
             process: ProcessId(started.process.id),
             first: started.first,
             next: started.next,

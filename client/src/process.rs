@@ -43,7 +43,7 @@ impl Process {
     ///
     /// # Errors
     /// [`ClientError::InvalidArgument`] before anything is sent, [`ClientError::Remote`] when the server or its runtime
-    /// refuses. After [`ClientError::Expired`], and after a [`ClientError::Closed`] that says so, it may have started.
+    /// refuses. When [`ClientError::is_outcome_unknown`] says so, it may have started.
     ///
     /// # Cancel safety
     /// Dropping the future asks the server to give the start up. If that has reached the runtime already, the process

@@ -6,21 +6,24 @@ use std::{
     future::poll_fn,
     ops::Range,
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
+use futures_channel::oneshot;
 use futures_sink::Sink;
 use selium_remote_client_protocol::{
     ErrorCode, RemoteError, Weight,
-    ops::{Backpressure, PublishStarted, op},
+    ops::{Backpressure, PublishRequest, PublishStarted, op},
     publish::Publication,
 };
 
 use crate::{
     ChannelId, ClientError, MessageLimit,
-    call::Held,
+    call::{Ask, Held},
     session::{Over, Refusal, Standing, acknowledged, unacknowledged},
+    supervisor::{First, first},
 };
 
 /// Bytes of messages without an acknowledgement that a publisher holds by default.
@@ -87,7 +90,9 @@ pub struct PublicationFailure {
     pub acknowledged: Option<u64>,
     /// The numbers of the messages whose outcome is unknown. [`Publisher::unacknowledged`] has the messages.
     pub unknown: Range<u64>,
-    /// Why it ended: [`ClientError::Closed`] or [`ClientError::Remote`].
+    /// Why it ended, or does not go on: [`ClientError::Remote`], [`ClientError::NewIncarnation`],
+    /// [`ClientError::OutcomeUnknown`], or, when there is no connection any more, [`ClientError::Closed`] or
+    /// [`ClientError::GaveUp`].
     pub cause: ClientError,
 }
 
@@ -122,8 +127,13 @@ impl Error for PublicationFailure {
 /// or, if the channel drops ([`Publisher::may_be_dropped`]), it was handed over. [`Publisher::send`] waits while too much
 /// is held, which is how a full channel slows its writers down; [`Publisher::flush`] waits until nothing is.
 ///
-/// When the connection is lost, or the server ends the publication (the channel was deleted or drained), everything fails
-/// with [`ClientError::Publication`], which says which messages have an unknown outcome.
+/// When the connection is lost and made again ([`Reconnect`](crate::Reconnect)), the publication goes on by itself, also
+/// while nobody looks: what was not acknowledged is sent again, with the same numbers, and the server takes each once.
+/// Meanwhile messages are taken as long as the backlog has room.
+///
+/// When the server ends the publication (the channel was deleted or drained), was restarted and knows nothing of it, or
+/// the connection is not made again, everything fails with [`ClientError::Publication`], which says which messages have
+/// an unknown outcome.
 ///
 /// Dropping a publisher gives the publication up at once, without waiting: what was not acknowledged may or may not be
 /// published. [`Publisher::close`] or [`Publisher::flush`] before that to be sure.
@@ -149,7 +159,7 @@ impl Error for PublicationFailure {
 /// }
 /// ```
 pub struct Publisher {
-    held: Held,
+    line: Arc<Line>,
     channel: ChannelId,
     name: String,
     capacity: u32,
@@ -159,31 +169,194 @@ pub struct Publisher {
     backlog: usize,
     /// A message of the sink for which the backlog had no room.
     waiting: Option<Bytes>,
-    closing: Closing,
-    may_be_dropped: bool,
+    /// Whether it takes no more messages.
+    closing: bool,
+}
+
+/// The part of a publisher that the client's task looks after when the connection was lost.
+///
+/// ```text
+///   on a stream ---- stream is over, taken back ----> over ---- for good ----> (fails)
+///        ^                                             |
+///        '---- opened again, over another connection --'
+/// ```
+#[derive(Debug)]
+pub(crate) struct Line {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    held: Held,
+    /// What goes on with it.
+    request: PublishRequest,
+    ask: Ask,
     /// The publication, taken back from a stream that is over.
     over: Option<(Publication, Over)>,
+    /// Why it does not go on.
+    failed: Option<ClientError>,
+    may_be_dropped: bool,
+    /// Whether the server was told on this stream that nothing more comes.
+    told: bool,
+    /// It is being opened again, until this is dropped.
+    reopening: Option<oneshot::Sender<()>>,
+    /// Who waits for that.
+    waker: Option<Waker>,
+}
+
+impl Line {
+    /// What holds it does not panic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the publisher look again.
+    pub(crate) fn wake(&self) {
+        let waker = self.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Opens the publication again, if its connection was lost and nobody does so already.
+    pub(crate) fn reopen(line: &Arc<Self>) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let mut state = line.lock();
+        if state.over.is_none() && state.standing(None).over {
+            state.take_back();
+        }
+        if state.reopening.is_some() || !state.goes_on() {
+            return None;
+        }
+        let (tell, gone) = oneshot::channel();
+        state.reopening = Some(tell);
+        let inner = Arc::clone(&state.held.inner);
+        let (request, ask, behind) = (state.request.clone(), state.ask, state.held.behind());
+        let line = Arc::downgrade(line);
+        Some(async move {
+            // Nothing keeps the publisher alive meanwhile.
+            let First::One(answer) = first(inner.resume(&request, ask, behind), gone).await else {
+                return;
+            };
+            if let Some(line) = line.upgrade() {
+                line.lock().reopened(answer);
+                line.wake();
+                // This connection may be lost as well by now.
+                inner.board.ring();
+            }
+        })
+    }
+}
+
+impl State {
+    fn standing(&self, waker: Option<&Waker>) -> Standing {
+        self.held.with(|session, id| session.standing(id, waker))
+    }
+
+    /// Takes the publication back from a stream that is over.
+    fn take_back(&mut self) {
+        self.may_be_dropped |= self.standing(None).may_be_dropped;
+        self.over = self.held.with(|session, id| session.detach(id));
+        self.held.over();
+    }
+
+    /// Whether a publication that is over goes on over another connection.
+    fn goes_on(&self) -> bool {
+        matches!(self.over, Some((_, Over::Closed)))
+            && self.failed.is_none()
+            && self.held.lasts()
+            && self.held.inner.board.over().is_none()
+    }
+
+    fn reopened(&mut self, answer: Result<(Bytes, Held), ClientError>) {
+        self.reopening = None;
+        let unreadable = |source| ClientError::Protocol {
+            operation: op::name(op::PUBLISH),
+            source,
+        };
+        let (body, held) = match answer {
+            Ok(opened) => opened,
+            Err(ClientError::NewIncarnation { old, new, .. }) => {
+                let lost = format!(
+                    "the channel {} and the publication are void",
+                    self.request.target
+                );
+                self.failed = Some(ClientError::NewIncarnation { old, new, lost });
+                return;
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                return;
+            }
+        };
+        let started = match PublishStarted::decode(&body) {
+            Ok(started) => started,
+            Err(error) => {
+                self.failed = Some(unreadable(Some(error)));
+                return;
+            }
+        };
+        let Some((mut publication, over)) = self.over.take() else {
+            return;
+        };
+        if publication.resume(started.last).is_err() {
+            self.failed = Some(unreadable(None));
+            self.over = Some((publication, over));
+            return;
+        }
+        held.with(|session, id| session.attach(id, publication));
+        self.told = false;
+        self.held = held;
+        tracing::debug!(last = ?started.last, "a publication goes on");
+    }
+
+    fn wait(&mut self, waker: Option<&Waker>) {
+        if let Some(waker) = waker {
+            self.waker = Some(waker.clone());
+        }
+    }
+
+    fn acknowledged(&self) -> Option<u64> {
+        match &self.over {
+            Some((publication, _)) => acknowledged(publication),
+            None => self.standing(None).acknowledged,
+        }
+    }
+
+    fn unacknowledged(&self) -> Vec<(u64, Bytes)> {
+        match &self.over {
+            Some((publication, _)) => unacknowledged(publication),
+            None => self.held.with(|session, id| session.unacknowledged(id)),
+        }
+    }
+
+    /// Why a publication is over that does not go on.
+    fn cause(&self) -> ClientError {
+        if let Some(failed) = &self.failed {
+            return failed.again();
+        }
+        match self.over.as_ref().map(|(_, over)| over) {
+            Some(Over::Ended(error)) => {
+                let error = error.clone().unwrap_or_else(|| {
+                    RemoteError::new(ErrorCode::Cancelled, "the server ended the publication")
+                });
+                self.held.remote(error, op::name(op::PUBLISH))
+            }
+            _ => match self.held.inner.board.over() {
+                Some(end) if self.held.lasts() => end.error(false),
+                _ => self.held.closed(),
+            },
+        }
+    }
 }
 
 /// The stream is over.
 struct Gone;
-
-/// How far [`Publisher::close`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Closing {
-    No,
-    /// It takes no more messages.
-    Begun,
-    /// The server was told that nothing more comes.
-    Told,
-}
 
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher")
             .field("channel", &self.channel)
             .field("acknowledged", &self.acknowledged())
-            .field("over", &self.over.as_ref().map(|(_, over)| over))
             .finish_non_exhaustive()
     }
 }
@@ -191,10 +364,12 @@ impl fmt::Debug for Publisher {
 impl Publisher {
     pub(crate) fn new(
         held: Held,
+        ask: Ask,
+        mut request: PublishRequest,
         started: PublishStarted,
-        mut publication: Publication,
         options: PublishOptions,
     ) -> Result<Self, ClientError> {
+        let mut publication = options.publication();
         // The server has nothing of a new publication.
         if publication.resume(started.last).is_err() {
             return Err(ClientError::Protocol {
@@ -212,8 +387,28 @@ impl Publisher {
             1.. if capacity <= taken => (capacity, MessageLimit::Capacity),
             _ => (taken, MessageLimit::Connection),
         };
+        // Another channel may have the name by then.
+        request.target = ChannelId(started.id).to_string();
+        request.resume = true;
+        let inner = Arc::clone(&held.inner);
+        let line = Arc::new(Line {
+            state: Mutex::new(State {
+                held,
+                request,
+                ask,
+                over: None,
+                failed: None,
+                may_be_dropped: false,
+                told: false,
+                reopening: None,
+                waker: None,
+            }),
+        });
+        if inner.board.is_enabled() {
+            inner.board.add(&line);
+        }
         Ok(Self {
-            held,
+            line,
             channel: ChannelId(started.id),
             name: started.name,
             capacity: started.capacity,
@@ -221,9 +416,7 @@ impl Publisher {
             longest,
             backlog: options.backlog,
             waiting: None,
-            closing: Closing::No,
-            may_be_dropped: false,
-            over: None,
+            closing: false,
         })
     }
 
@@ -260,31 +453,26 @@ impl Publisher {
     /// The number of the last message that was acknowledged: that one and all before it.
     #[must_use]
     pub fn acknowledged(&self) -> Option<u64> {
-        match &self.over {
-            Some((publication, _)) => acknowledged(publication),
-            None => self.standing(None).acknowledged,
-        }
+        self.line.lock().acknowledged()
     }
 
     /// Whether an acknowledgement has said that messages were handed over to a channel that may drop them.
     #[must_use]
     pub fn may_be_dropped(&self) -> bool {
-        match &self.over {
-            Some(_) => self.may_be_dropped,
-            None => self.standing(None).may_be_dropped,
-        }
+        let state = self.line.lock();
+        state.may_be_dropped || state.standing(None).may_be_dropped
     }
 
     /// The messages that were sent and not acknowledged, with their numbers, the oldest first. When the publication is
     /// over, their outcome is unknown.
     #[must_use]
     pub fn unacknowledged(&self) -> Vec<(u64, Bytes)> {
-        let mut messages = match &self.over {
-            Some((publication, _)) => unacknowledged(publication),
-            None => self.held.with(|session, id| session.unacknowledged(id)),
-        };
+        let state = self.line.lock();
+        let mut messages = state.unacknowledged();
         if let Some(message) = &self.waiting {
-            let number = self.first().saturating_add(messages.len() as u64);
+            let acknowledged = state.acknowledged();
+            let first = acknowledged.map_or(0, |number| number.saturating_add(1));
+            let number = first.saturating_add(messages.len() as u64);
             messages.push((number, message.clone()));
         }
         messages
@@ -343,14 +531,8 @@ impl Publisher {
         poll_fn(|cx| self.poll_closed(cx)).await
     }
 
-    /// The number of the first message that was not acknowledged.
-    fn first(&self) -> u64 {
-        let acknowledged = self.acknowledged();
-        acknowledged.map_or(0, |number| number.saturating_add(1))
-    }
-
     fn check(&self, message: &Bytes) -> Result<(), ClientError> {
-        if self.closing != Closing::No {
+        if self.closing {
             return Err(ClientError::PublisherClosed);
         }
         let (limit, by) = self.longest;
@@ -367,23 +549,29 @@ impl Publisher {
         }
     }
 
-    fn standing(&self, waker: Option<&Waker>) -> Standing {
-        self.held.with(|session, id| session.standing(id, waker))
-    }
-
-    /// Hands a message to the stream. [`Gone`] when that is over.
+    /// Hands a message to the stream, or keeps it until there is one again. [`Gone`] when the publication is over.
     fn poll_push(&mut self, message: &Bytes, waker: Option<&Waker>) -> Poll<Result<u64, Gone>> {
-        if self.over.is_none() {
-            match self
+        let mut state = self.line.lock();
+        if state.over.is_none() {
+            let push = state
                 .held
-                .with(|session, id| session.push(id, message, waker))
-            {
+                .with(|session, id| session.push(id, message, waker));
+            match push {
                 Ok(number) => return Poll::Ready(Ok(number)),
                 Err(Refusal::Full) => return Poll::Pending,
-                Err(Refusal::Over) => self.take_back(),
+                Err(Refusal::Over) => state.take_back(),
             }
         }
-        Poll::Ready(Err(Gone))
+        if !state.goes_on() {
+            return Poll::Ready(Err(Gone));
+        }
+        if let Some((publication, _)) = &mut state.over
+            && let Ok(number) = publication.push(message.clone())
+        {
+            return Poll::Ready(Ok(number));
+        }
+        state.wait(waker);
+        Poll::Pending
     }
 
     /// Gets a message of the sink that waits out of the way.
@@ -414,74 +602,62 @@ impl Publisher {
 
     fn poll_flushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
         ready!(self.poll_waiting(Some(cx.waker()))?);
-        if self.over.is_none() {
-            let standing = self.standing(Some(cx.waker()));
+        let mut state = self.line.lock();
+        if state.over.is_none() {
+            let standing = state.standing(Some(cx.waker()));
             if standing.flushed {
+                // Also told of the end of a stream that has nothing left to do.
                 return Poll::Ready(Ok(()));
             }
+            // It may be taken back by somebody else.
+            state.wait(Some(cx.waker()));
             if !standing.over {
                 return Poll::Pending;
             }
-            self.take_back();
+            state.take_back();
         }
-        Poll::Ready(match self.is_flushed() {
-            true => Ok(()),
-            false => Err(self.failure()),
-        })
+        let over = state.over.as_ref();
+        if over.is_some_and(|(publication, _)| publication.is_flushed()) {
+            return Poll::Ready(Ok(()));
+        }
+        if state.goes_on() {
+            state.wait(Some(cx.waker()));
+            return Poll::Pending;
+        }
+        drop(state);
+        Poll::Ready(Err(self.failure()))
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientError>> {
-        if self.closing == Closing::No {
-            self.closing = Closing::Begun;
-        }
+        self.closing = true;
         ready!(self.poll_flushed(cx)?);
-        if self.over.is_none() {
-            if self.closing == Closing::Begun {
-                self.closing = Closing::Told;
-                self.held.with(|session, id| session.finish(id));
+        let mut state = self.line.lock();
+        if state.over.is_none() {
+            if !std::mem::replace(&mut state.told, true) {
+                state.held.with(|session, id| session.finish(id));
             }
-            if !self.standing(Some(cx.waker())).over {
+            state.wait(Some(cx.waker()));
+            if !state.standing(Some(cx.waker())).over {
                 return Poll::Pending;
             }
-            self.take_back();
+            state.take_back();
         }
         // Whatever it ended with: every message was acknowledged.
         Poll::Ready(Ok(()))
     }
 
-    /// Takes the publication back from a stream that is over.
-    fn take_back(&mut self) {
-        self.may_be_dropped = self.standing(None).may_be_dropped;
-        let gone = self.held.with(|session, id| session.detach(id));
-        self.over = gone;
-        self.held.over();
-    }
-
-    /// Whether every message of a publication that is over was acknowledged.
-    fn is_flushed(&self) -> bool {
-        let kept = self.over.as_ref();
-        kept.is_some_and(|(publication, _)| publication.is_flushed())
-    }
-
     /// The error of a publication that is over.
     fn failure(&self) -> ClientError {
-        let cause = match self.over.as_ref().map(|(_, over)| over) {
-            Some(Over::Ended(error)) => {
-                let error = error.clone().unwrap_or_else(|| {
-                    RemoteError::new(ErrorCode::Cancelled, "the server ended the publication")
-                });
-                self.held.remote(error, op::name(op::PUBLISH))
-            }
-            _ => self.held.closed(),
-        };
-        let first = self.first();
         let kept = self.unacknowledged().len() as u64;
+        let state = self.line.lock();
+        let acknowledged = state.acknowledged();
+        let first = acknowledged.map_or(0, |number| number.saturating_add(1));
         ClientError::Publication(Box::new(PublicationFailure {
             channel: self.channel,
             name: self.name.clone(),
-            acknowledged: self.acknowledged(),
+            acknowledged,
             unknown: first..first.saturating_add(kept),
-            cause,
+            cause: state.cause(),
         }))
     }
 }

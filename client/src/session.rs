@@ -70,8 +70,10 @@ pub(crate) enum Outcome<T> {
 /// How a request is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
-    /// Whether it changes something, so that it carries a token.
-    pub(crate) changing: bool,
+    /// The number that it carries if it changes something.
+    pub(crate) token: Option<u64>,
+    /// Whether it was sent before.
+    pub(crate) retry: bool,
     /// The stream that it opens.
     pub(crate) stream: StreamKind,
     /// How much of the connection that stream gets.
@@ -138,7 +140,8 @@ pub(crate) struct Session {
     inflows: BTreeMap<RequestId, Inflow>,
     outflows: BTreeMap<RequestId, Outflow>,
     pings: Vec<Ping>,
-    sequence: u64,
+    /// Who is told that the connection is over.
+    ended: Option<oneshot::Sender<()>>,
     /// Bytes of the longest message that the server takes.
     longest: usize,
     reason: Option<CloseReason>,
@@ -156,7 +159,7 @@ impl Session {
             inflows: BTreeMap::new(),
             outflows: BTreeMap::new(),
             pings: Vec::new(),
-            sequence: 0,
+            ended: None,
             longest: 0,
             reason: None,
         };
@@ -168,21 +171,24 @@ impl Session {
         self.reason.as_ref()
     }
 
-    /// Sends a request. A changing one takes the next number of the session, also when it is not sent.
+    /// Tells when the connection is over: once, to the last who asked.
+    pub(crate) fn ended(&mut self) -> oneshot::Receiver<()> {
+        let (tell, ended) = oneshot::channel();
+        self.ended = Some(tell);
+        ended
+    }
+
+    /// Sends a request.
     pub(crate) fn call<R: Request>(
         &mut self,
         now: Time,
         request: &R,
         manner: Manner,
     ) -> Result<(RequestId, oneshot::Receiver<Outcome<Bytes>>), Unsent> {
-        let token = manner.changing.then(|| {
-            self.sequence += 1;
-            self.sequence
-        });
         let deadline_ms = u64::try_from(manner.timeout.as_millis()).unwrap_or(u64::MAX);
         let common = Common::with(|made| {
-            made.token = token;
-            made.retry = false;
+            made.token = manner.token;
+            made.retry = manner.retry;
             made.deadline_ms = Some(deadline_ms.min(MAX_DEADLINE_MS));
             made.weight = manner.weight;
         });
@@ -389,6 +395,9 @@ impl Session {
         }
         for outflow in self.outflows.values_mut() {
             outflow.over(Over::Closed);
+        }
+        if let Some(ended) = self.ended.take() {
+            let _ = ended.send(());
         }
     }
 

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use futures_core::{FusedStream, Stream};
 use selium_remote_client_protocol::{
     Weight,
-    ops::{SubscribeRequest, SubscribeStarted, op},
+    ops::{SubscribeRequest, SubscribeStarted},
 };
 
 use crate::{
     ChannelId, ClientError, InvalidArgument, MessageLimit,
-    call::Held,
-    incoming::{Incoming, Item, beginning},
+    call::{Ask, Held},
+    incoming::{Incoming, Item, Source, beginning},
 };
 
 /// Which messages are wanted, and how. The default: new messages from now on, and a slow reader loses some.
@@ -140,9 +140,14 @@ impl From<Item> for SubscribeItem {
 /// A subscription to a channel: a stream of [`SubscribeItem`]s (PROTOCOL.md, "Operations" and "Credit").
 ///
 /// It ends (`None`) when the channel was deleted, or drained and everything was read. [`Subscriber::end_reason`] tells
-/// which. Everything else is an error, after which it is over too: [`ClientError::Closed`] when the connection is lost,
-/// [`ClientError::Remote`] when the server gives up, [`ClientError::MessageTooLarge`] where
-/// [`SubscribeOptions::max_message`] says so.
+/// which. Everything else is an error, after which it is over too: [`ClientError::Remote`] when the server gives up,
+/// [`ClientError::MessageTooLarge`] where [`SubscribeOptions::max_message`] says so, [`ClientError::Closed`] and
+/// [`ClientError::GaveUp`] when there is no connection any more.
+///
+/// When the connection is lost and made again ([`Reconnect`](crate::Reconnect)), the subscription goes on behind what was
+/// read, as soon as it is read on: what is missing is a [`SubscribeItem::Gap`]. (Until then the server does not know of
+/// it: writers do not wait for a lossless subscriber whose connection is lost.) A server that was restarted knows nothing
+/// of the channel: [`ClientError::NewIncarnation`].
 ///
 /// What arrives is held until it is read, about 64 KiB at first and more on fast connections (one message may be
 /// larger); the server waits meanwhile. It drops messages when it has to, which a [`SubscribeItem::Gap`] tells, or for a
@@ -188,11 +193,19 @@ impl fmt::Debug for Subscriber {
 }
 
 impl Subscriber {
-    pub(crate) fn new(held: Held, started: SubscribeStarted, options: SubscribeOptions) -> Self {
+    pub(crate) fn new(
+        held: Held,
+        ask: Ask,
+        mut request: SubscribeRequest,
+        started: SubscribeStarted,
+        options: SubscribeOptions,
+    ) -> Self {
+        // Another channel may have the name by then.
+        request.target = ChannelId(started.id).to_string();
         let retained = (started.first, started.next);
         let position = beginning(retained, options.since, options.tail, started.next);
         Self {
-            incoming: Incoming::new(held, op::SUBSCRIBE, position),
+            incoming: Incoming::new(held, Source::Channel(request), ask, position),
             channel: ChannelId(started.id),
             name: started.name,
             first: started.first,

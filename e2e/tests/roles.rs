@@ -14,9 +14,12 @@ use bytes::Bytes;
 use selium_remote_client::{ErrorCode, ErrorKind};
 use selium_remote_client_protocol::{
     Capability, CapabilitySet, RemoteError,
+    client::{ClientEvent, StreamKind},
     ops::{
-        Common, FollowRequest, InfoRequest, InspectRequest, ListRequest, ProcessList, ProcessRef,
-        Request as _, StartRequest, StopRequest, op,
+        Common, CreateRequest, DeleteRequest, DrainRequest, FollowRequest, InfoRequest,
+        InspectChannelRequest, InspectRequest, ListChannelsRequest, ListRequest, ProcessList,
+        ProcessRef, PublishRequest, Request as _, ShareRequest, StartRequest, StopRequest,
+        SubscribeRequest, op,
     },
 };
 use selium_remote_e2e::roles::{Answered, Roles, Talker, records};
@@ -37,6 +40,14 @@ const POLICY: [(&str, &str); 5] = [
     ("starter", STARTER),
 ];
 
+/// One role for each of the permissions that are about channels.
+const CHANNEL_ROLES: [(&str, &str); 4] = [
+    ("listener", "permissions = [\"subscribe\"]"),
+    ("maker", "permissions = [\"channels\"]"),
+    ("sender", "permissions = [\"publish\"]"),
+    ("strict", "permissions = [\"subscribe-lossless\"]"),
+];
+
 /// The hint of every denied command.
 const HINT: &str =
     "\n  hint: `selium info` shows the role of this client and what it may pass on\n";
@@ -48,7 +59,7 @@ struct Row {
     permission: Option<&'static str>,
     /// Who of [`POLICY`] may do it.
     allowed: &'static [&'static str],
-    /// A request by a client of this role, with the name of a process that is there for it.
+    /// A request by a client of this role, with the name of a process and of a channel that are there for it.
     body: fn(role: &str, process: &str) -> Bytes,
     /// The same on the command line.
     args: fn(role: &str, process: &str) -> Vec<String>,
@@ -56,13 +67,17 @@ struct Row {
     cannot: &'static str,
     needs: (u64, &'static str),
     /// What the audit log has as the target.
-    target: fn(process: &str) -> &str,
+    target: fn(process: &str) -> String,
 }
 
 const EVERYBODY: &[&str] = &["admin", "deploy", "operator", "starter", "viewer"];
 const STARTERS: &[&str] = &["admin", "deploy", "operator", "starter"];
 const STOPPERS: &[&str] = &["admin", "deploy", "operator"];
 const VIEWERS: &[&str] = &["admin", "deploy", "operator", "viewer"];
+const MAKERS: &[&str] = &["admin", "deploy", "maker", "operator"];
+const LISTENERS: &[&str] = &["admin", "deploy", "listener", "operator"];
+const STRICT: &[&str] = &["admin", "strict"];
+const SENDERS: &[&str] = &["admin", "deploy", "operator", "sender"];
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -92,9 +107,9 @@ fn follow(target: &str) -> FollowRequest {
     })
 }
 
-/// A row for each operation that there is.
-fn rows() -> Vec<Row> {
-    let rows = vec![
+/// The rows of operations on processes.
+fn process_rows() -> Vec<Row> {
+    vec![
         Row {
             op: op::SERVER_INFO,
             permission: None,
@@ -103,7 +118,7 @@ fn rows() -> Vec<Row> {
             args: |_, _| words(&["info"]),
             cannot: "cannot tell about the server",
             needs: (op::SERVER_INFO, ""),
-            target: |_| "",
+            target: |_| String::new(),
         },
         Row {
             op: op::PROCESS_START,
@@ -124,7 +139,7 @@ fn rows() -> Vec<Row> {
             },
             cannot: "cannot start `hello.wasm`",
             needs: (op::PROCESS_START, "start"),
-            target: |_| "hello.wasm",
+            target: |_| "hello.wasm".to_owned(),
         },
         Row {
             op: op::PROCESS_STOP,
@@ -134,7 +149,7 @@ fn rows() -> Vec<Row> {
             args: |_, process| words(&["stop", process]),
             cannot: "cannot stop `{}`",
             needs: (op::PROCESS_STOP, "stop"),
-            target: |process| process,
+            target: |process| process.to_owned(),
         },
         Row {
             op: op::PROCESS_LIST,
@@ -144,7 +159,7 @@ fn rows() -> Vec<Row> {
             args: |_, _| words(&["ps"]),
             cannot: "cannot list the processes",
             needs: (op::PROCESS_LIST, "list"),
-            target: |_| "",
+            target: |_| String::new(),
         },
         Row {
             op: op::PROCESS_INSPECT,
@@ -154,7 +169,7 @@ fn rows() -> Vec<Row> {
             args: |_, process| words(&["inspect", process]),
             cannot: "cannot inspect `{}`",
             needs: (op::PROCESS_INSPECT, "inspect"),
-            target: |process| process,
+            target: |process| process.to_owned(),
         },
         Row {
             op: op::LOG_FOLLOW,
@@ -164,14 +179,183 @@ fn rows() -> Vec<Row> {
             args: |_, process| words(&["logs", process]),
             cannot: "cannot show the log of `{}`",
             needs: (op::PROCESS_INSPECT, "inspect"),
-            target: |process| process,
+            target: |process| process.to_owned(),
         },
-    ];
-    // What a new operation needs is a row here.
+    ]
+}
+
+/// The rows of what is done with channels as wholes.
+fn changing_rows() -> Vec<Row> {
+    let row = |op| Row {
+        op,
+        permission: Some("channels"),
+        allowed: MAKERS,
+        body: |_, _| Bytes::new(),
+        args: |_, _| Vec::new(),
+        cannot: "",
+        needs: (op, "channels"),
+        target: |channel| channel.to_owned(),
+    };
+    vec![
+        Row {
+            body: |_, channel| {
+                let request = CreateRequest::with(|made| {
+                    made.capacity = 1_024;
+                    made.name = Some(format!("new-{channel}"));
+                });
+                request.encode(&Common::default())
+            },
+            args: |_, channel| words(&["channel", "create", &format!("new-{channel}")]),
+            cannot: "cannot create the channel `new-{}`",
+            target: |channel| format!("new-{channel}"),
+            ..row(op::CHANNEL_CREATE)
+        },
+        Row {
+            body: |_, channel| {
+                DrainRequest::with(|made| made.target = channel.to_owned())
+                    .encode(&Common::default())
+            },
+            args: |_, channel| words(&["channel", "drain", channel]),
+            cannot: "cannot drain the channel `{}`",
+            ..row(op::CHANNEL_DRAIN)
+        },
+        Row {
+            body: |_, channel| {
+                DeleteRequest::with(|made| made.target = channel.to_owned())
+                    .encode(&Common::default())
+            },
+            args: |_, channel| words(&["channel", "delete", channel]),
+            cannot: "cannot delete the channel `{}`",
+            ..row(op::CHANNEL_DELETE)
+        },
+    ]
+}
+
+/// The rows of what changes little about channels.
+fn looking_rows() -> Vec<Row> {
+    vec![
+        Row {
+            op: op::CHANNEL_SHARE,
+            permission: Some("channels"),
+            allowed: MAKERS,
+            body: |_, channel| {
+                ShareRequest::with(|made| made.target = channel.to_owned())
+                    .encode(&Common::default())
+            },
+            args: |_, channel| words(&["channel", "share", channel]),
+            cannot: "cannot share the channel `{}`",
+            needs: (op::CHANNEL_SHARE, "channels"),
+            target: |channel| channel.to_owned(),
+        },
+        Row {
+            op: op::CHANNEL_LIST,
+            permission: Some("subscribe"),
+            allowed: LISTENERS,
+            body: |_, _| ListChannelsRequest::default().encode(&Common::default()),
+            args: |_, _| words(&["channel", "ls"]),
+            cannot: "cannot list the channels",
+            needs: (op::CHANNEL_LIST, "subscribe"),
+            target: |_| String::new(),
+        },
+        Row {
+            op: op::CHANNEL_INSPECT,
+            permission: Some("subscribe"),
+            allowed: LISTENERS,
+            body: |_, channel| {
+                InspectChannelRequest::with(|made| made.target = channel.to_owned())
+                    .encode(&Common::default())
+            },
+            args: |_, channel| words(&["channel", "inspect", channel]),
+            cannot: "cannot inspect the channel `{}`",
+            needs: (op::CHANNEL_INSPECT, "subscribe"),
+            target: |channel| channel.to_owned(),
+        },
+    ]
+}
+
+/// The rows of reading and writing. Subscribing asks for one of two permissions.
+fn using_rows() -> Vec<Row> {
+    vec![
+        Row {
+            op: op::SUBSCRIBE,
+            permission: Some("subscribe"),
+            allowed: LISTENERS,
+            body: |_, channel| subscribe(channel, false).encode(&Common::default()),
+            args: |_, channel| words(&["channel", "sub", channel, "--count", "1"]),
+            cannot: "cannot subscribe to `{}`",
+            needs: (op::SUBSCRIBE, "subscribe"),
+            target: |channel| channel.to_owned(),
+        },
+        Row {
+            op: op::SUBSCRIBE,
+            permission: Some("subscribe-lossless"),
+            allowed: STRICT,
+            body: |_, channel| subscribe(channel, true).encode(&Common::default()),
+            args: |_, channel| words(&["channel", "sub", channel, "--count", "1", "--lossless"]),
+            cannot: "cannot subscribe to `{}`",
+            needs: (op::SUBSCRIBE, "subscribe-lossless"),
+            target: |channel| channel.to_owned(),
+        },
+        Row {
+            op: op::PUBLISH,
+            permission: Some("publish"),
+            allowed: SENDERS,
+            body: |_, channel| {
+                let request = PublishRequest::with(|made| {
+                    made.target = channel.to_owned();
+                    made.publication = 1;
+                });
+                request.encode(&Common::default())
+            },
+            args: |_, channel| words(&["channel", "pub", channel]),
+            cannot: "cannot publish to `{}`",
+            needs: (op::PUBLISH, "publish"),
+            target: |channel| channel.to_owned(),
+        },
+    ]
+}
+
+fn subscribe(target: &str, lossless: bool) -> SubscribeRequest {
+    SubscribeRequest::with(|made| {
+        made.target = target.to_owned();
+        made.lossless = lossless;
+    })
+}
+
+#[test]
+fn every_operation_has_a_row() {
+    // What a new operation needs is a row.
     let known = (0..4_096).filter(|op| op::name(*op) != op::name(u64::MAX));
-    let with_row: Vec<u64> = rows.iter().map(|row| row.op).collect();
+    let rows = [
+        process_rows(),
+        changing_rows(),
+        looking_rows(),
+        using_rows(),
+    ];
+    let mut with_row: Vec<u64> = rows.iter().flatten().map(|row| row.op).collect();
+    with_row.sort_unstable();
+    with_row.dedup();
     assert_eq!(known.collect::<Vec<_>>(), with_row);
-    rows
+}
+
+/// Makes a request of a row. What its stream brings is dropped with the connection.
+async fn ask(talker: &mut Talker, row: &Row, body: Bytes) -> Answered {
+    let kind = match row.op {
+        op::SUBSCRIBE => StreamKind::ToClient,
+        op::PUBLISH => StreamKind::ToServer,
+        _ => return talker.ask_raw(row.op, body).await,
+    };
+    let id = talker.begin(row.op, body, kind);
+    loop {
+        match talker.event().await {
+            ClientEvent::Response {
+                id: answered,
+                result,
+            } if answered == id => return (id.get(), result),
+            ClientEvent::Closed(reason) => panic!("closed before {id} was answered: {reason:?}"),
+            _ => {}
+        }
+    }
 }
 
 fn lacks(role: &str, permission: &str) -> String {
@@ -193,13 +377,21 @@ fn denied(run: &Run, cannot: &str, message: &str) {
     );
 }
 
-#[test]
-fn every_operation_with_every_role() {
-    let Some(roles) = Roles::start(&POLICY) else {
+/// A refusal: role, operation, target, message, and the number of the request where it is known.
+type Refusal = (String, &'static str, String, String, Option<u64>);
+
+/// Has each role do what is in these rows, once as frames and once on the command line, then `more`. In all so many
+/// are refused: a role's budget for telling so in the audit log is eight at once.
+fn with_every_role(
+    policy: &[(&str, &str)],
+    rows: &[Row],
+    refused: usize,
+    more: impl FnOnce(&Roles, &mut Vec<Refusal>),
+) {
+    let Some(roles) = Roles::start(policy) else {
         return;
     };
-    let rows = rows();
-    let mut refusals = Vec::new();
+    let mut refusals: Vec<Refusal> = Vec::new();
     for role in roles.names() {
         let process = format!("of-{role}");
         let again = format!("again-{role}");
@@ -207,6 +399,15 @@ fn every_operation_with_every_role() {
             let _ = roles
                 .server()
                 .launch(&["hello.wasm", "hello", "--name", name]);
+            let server = roles.server();
+            server.selium(&["channel", "create", name]).succeeded();
+            block_on(async {
+                let admin = roles.client("admin").await;
+                let options = selium_remote_client::PublishOptions::new();
+                let mut publisher = admin.publish(name, options).await.expect("a publication");
+                publisher.send("hello").await.expect("it is sent");
+                publisher.close().await.expect("it is acknowledged");
+            });
         }
         // As frames.
         let answers: Vec<Answered> = block_on(async {
@@ -216,11 +417,13 @@ fn every_operation_with_every_role() {
                 .ping()
                 .await
                 .expect("pings are open to everybody");
-            let mut talker = Talker::greet(roles.door(role).open().await, [1; 16]).await;
+            // Sessions belong to a role.
+            let session = std::array::from_fn(|at| role.as_bytes()[at % role.len()]);
+            let mut talker = Talker::greet(roles.door(role).open().await, session).await;
             assert_eq!(talker.server.role, role);
             let mut answers = Vec::new();
-            for row in &rows {
-                answers.push(talker.ask_raw(row.op, (row.body)(role, &process)).await);
+            for row in rows {
+                answers.push(ask(&mut talker, row, (row.body)(role, &process)).await);
             }
             talker.cut();
             answers
@@ -232,14 +435,20 @@ fn every_operation_with_every_role() {
                 (false, Err(error)) => {
                     let message = lacks(role, row.permission.unwrap());
                     is_denied(&error, &message, "operation");
-                    let target = (row.target)(&process).to_owned();
-                    refusals.push((role, op::name(row.op), target, message, Some(number)));
+                    let target = (row.target)(&process);
+                    refusals.push((
+                        role.to_owned(),
+                        op::name(row.op),
+                        target,
+                        message,
+                        Some(number),
+                    ));
                 }
                 (allowed, answer) => panic!("{what}: allowed is {allowed}, but {answer:?}"),
             }
         }
         // On the command line.
-        for row in &rows {
+        for row in rows {
             let args = (row.args)(role, &again);
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let run = roles.selium(role, &args);
@@ -250,51 +459,21 @@ fn every_operation_with_every_role() {
             }
             let message = lacks(role, row.needs.1);
             denied(&run, &row.cannot.replace("{}", &again), &message);
-            let target = (row.target)(&again).to_owned();
-            refusals.push((role, op::name(row.needs.0), target, message, None));
+            let target = (row.target)(&again);
+            refusals.push((
+                role.to_owned(),
+                op::name(row.needs.0),
+                target,
+                message,
+                None,
+            ));
         }
         roles.selium(role, &["ping", "--count", "1"]).succeeded();
     }
-    // As JSON.
-    let run = roles.selium("viewer", &["--log-format", "json", "stop", "x"]);
-    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run}");
-    let message = lacks("viewer", "stop");
-    let error = &line(&run.stderr)["error"];
-    assert_eq!(text(error, "kind"), "remote");
-    assert_eq!(text(error, "code"), "permission denied");
-    assert_eq!(
-        text(error, "message"),
-        format!("cannot stop `x`: permission denied: {message}")
-    );
-    assert_eq!(array(&error["hints"]).len(), 1);
-    refusals.push(("viewer", "process stop", "x".to_owned(), message, None));
-
-    // What was denied was not done.
-    let ps = roles.server().ps(&["--all"]);
-    let state = |name: &str| {
-        let found = ps.iter().find(|process| text(process, "name") == name);
-        found.map(|process| text(process, "state").to_owned())
-    };
-    for role in roles.names() {
-        let starts = STARTERS.contains(&role).then(|| "started".to_owned());
-        let stops = match STOPPERS.contains(&role) {
-            true => "stopped",
-            false => "started",
-        };
-        for way in ["raw", "cli"] {
-            assert_eq!(state(&format!("{way}-{role}")), starts, "{role}");
-        }
-        for way in ["of", "again"] {
-            assert_eq!(
-                state(&format!("{way}-{role}")).as_deref(),
-                Some(stops),
-                "{role}"
-            );
-        }
-    }
+    more(&roles, &mut refusals);
 
     // Every denial is in the audit log, in the order of each role, and none besides.
-    assert_eq!(refusals.len(), 13);
+    assert_eq!(refusals.len(), refused);
     let is_denial = |record: &&serde_json::Value| record["result"] == "permission denied";
     let log = roles.log_with("all refusals", |all| {
         all.iter().filter(is_denial).count() >= refusals.len()
@@ -315,7 +494,7 @@ fn every_operation_with_every_role() {
                 )
             })
             .collect();
-        let expected: Vec<_> = refusals.iter().filter(|it| it.0 == role).collect();
+        let expected: Vec<_> = refusals.iter().filter(|it| it.0 == *role).collect();
         assert_eq!(told.len(), expected.len(), "{role}: {told:?}");
         for (told, (_, op, target, reason, request)) in told.iter().zip(expected) {
             assert_eq!(
@@ -330,6 +509,109 @@ fn every_operation_with_every_role() {
     let (report, code) = roles.verify(&log);
     assert_eq!(code, 0, "{report}");
     assert_eq!(report["suppressed"], 0);
+}
+
+#[test]
+fn every_operation_with_every_role() {
+    with_every_role(&POLICY, &process_rows(), 13, |roles, refusals| {
+        // As JSON.
+        let run = roles.selium("viewer", &["--log-format", "json", "stop", "x"]);
+        assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run}");
+        let message = lacks("viewer", "stop");
+        let error = &line(&run.stderr)["error"];
+        assert_eq!(text(error, "kind"), "remote");
+        assert_eq!(text(error, "code"), "permission denied");
+        assert_eq!(
+            text(error, "message"),
+            format!("cannot stop `x`: permission denied: {message}")
+        );
+        assert_eq!(array(&error["hints"]).len(), 1);
+        refusals.push((
+            "viewer".to_owned(),
+            "process stop",
+            "x".to_owned(),
+            message,
+            None,
+        ));
+
+        // What was denied was not done.
+        let ps = roles.server().ps(&["--all"]);
+        let state = |name: &str| {
+            let found = ps.iter().find(|process| text(process, "name") == name);
+            found.map(|process| text(process, "state").to_owned())
+        };
+        for role in roles.names() {
+            let starts = STARTERS.contains(&role).then(|| "started".to_owned());
+            let stops = match STOPPERS.contains(&role) {
+                true => "stopped",
+                false => "started",
+            };
+            for way in ["raw", "cli"] {
+                assert_eq!(state(&format!("{way}-{role}")), starts, "{role}");
+            }
+            for way in ["of", "again"] {
+                assert_eq!(
+                    state(&format!("{way}-{role}")).as_deref(),
+                    Some(stops),
+                    "{role}"
+                );
+            }
+        }
+    });
+}
+
+/// The channels as admin sees them.
+fn channel_list(roles: &Roles) -> Vec<serde_json::Value> {
+    let run = roles.server().selium(&["channel", "ls", "-o", "json"]);
+    run.succeeded();
+    array(&line(&run.stdout)).clone()
+}
+
+#[test]
+fn channels_are_changed_by_those_who_may() {
+    let policy = [&POLICY[..], &CHANNEL_ROLES].concat();
+    with_every_role(&policy, &changing_rows(), 5 * 3 * 2, |roles, _| {
+        let all = channel_list(roles);
+        for role in roles.names() {
+            for way in ["of", "again"] {
+                let state = |name: &str| {
+                    let found = all.iter().find(|channel| text(channel, "name") == name);
+                    found.map(|channel| text(channel, "state").to_owned())
+                };
+                let (old, new) = (format!("{way}-{role}"), format!("new-{way}-{role}"));
+                let open = Some("open".to_owned());
+                match MAKERS.contains(&role) {
+                    true => assert_eq!((state(&old), state(&new)), (None, open), "{role}"),
+                    false => assert_eq!((state(&old), state(&new)), (open, None), "{role}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn channels_are_looked_at_by_those_who_may() {
+    let policy = [&POLICY[..], &CHANNEL_ROLES].concat();
+    with_every_role(&policy, &looking_rows(), 5 * 3 * 2, |roles, _| {
+        for channel in channel_list(roles) {
+            let (_, role) = text(&channel, "name").split_once('-').unwrap();
+            assert_eq!(channel["shared"], MAKERS.contains(&role), "{channel}");
+        }
+    });
+}
+
+#[test]
+fn channels_are_used_by_those_who_may() {
+    let policy = [&POLICY[..], &CHANNEL_ROLES].concat();
+    with_every_role(&policy, &using_rows(), (5 + 7 + 5) * 2, |roles, _| {
+        for channel in channel_list(roles) {
+            assert_eq!(
+                channel["published"], 1,
+                "the one of the beginning: {channel}"
+            );
+            assert_eq!(channel["shared"], false);
+        }
+    });
 }
 
 #[test]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from . import certificate
 from . import connection as machine
 from . import operations as ops
-from .errors import ConnectionClosed, Error, RemoteError
+from .errors import Code, ConnectionClosed, Error, RemoteError
 from .hello import ClientHello, Limits, ServerHello
 
 #: The runtime drops a connection that is silent for 30 s.
@@ -155,6 +157,101 @@ class Stream:
             self._client._has_read(event)
 
 
+class Publishing:
+    """An open publication: our messages, and what the server says of them."""
+
+    def __init__(self, client: Client, number: int) -> None:
+        self.id = number
+        #: The answer to the request.
+        self.opened = ops.Published(0, "", 0, 0)
+        #: Messages that were not acknowledged, with their numbers.
+        self.pending: deque[tuple[int, bytes]] = deque()
+        #: Every ACK: its number, and whether the channel may have dropped.
+        self.acks: list[tuple[int, bool]] = []
+        #: How it ended, once it has.
+        self.over = False
+        self.reason: Error | None = None
+        self.was_reset = False
+        self._client = client
+        self._next = 0
+        self._news = asyncio.Event()
+
+    def begin(self, opened: ops.Published, before: Publishing | None) -> None:
+        """The server answered. What lies behind the last number that it has of an earlier stream is sent again."""
+        self.opened = opened
+        if before is None:
+            self._next = 0 if opened.last is None else opened.last + 1
+            return
+        self._next = before._next
+        for sequence, payload in before.pending:
+            if opened.last is None or sequence > opened.last:
+                self.pending.append((sequence, payload))
+                self._client._send(self.id, sequence, payload)
+
+    def put(self, event: machine.Event) -> None:
+        """Something came for it."""
+        match event:
+            case machine.Acknowledged(_, sequence, may_be_dropped):
+                self.acks.append((sequence, may_be_dropped))
+                while self.pending and self.pending[0][0] <= sequence:
+                    self.pending.popleft()
+            case machine.Ended(_, reason):
+                self.over, self.reason = True, reason
+            case machine.WasReset(_, error):
+                self.over, self.reason, self.was_reset = True, error, True
+            case machine.Closed(error):
+                self.over, self.reason = True, error
+        self.progress()
+
+    def progress(self) -> None:
+        """Something may have been sent, or came."""
+        self._news.set()
+
+    def send(self, payload: bytes) -> int:
+        """Sends a message as soon as there is credit, and returns its number."""
+        sequence, self._next = self._next, self._next + 1
+        self._client._send(self.id, sequence, payload)
+        self.pending.append((sequence, payload))
+        return sequence
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for credit."""
+        return self._client._machine.waiting(self.id)
+
+    async def sent(self) -> None:
+        """Waits until everything is on its way, or the stream is over."""
+        await self._until(lambda: not self.waiting)
+
+    async def acknowledged(self) -> None:
+        """Waits until everything was taken over."""
+        await self._until(lambda: not self.pending)
+        if self.pending:
+            raise RemoteError(self.reason or Error(Code.CANCELLED))
+
+    async def end(self) -> None:
+        """Ends our half, and waits for the server's."""
+        self._client._machine.end(self.id)
+        self._client._flush()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Waits for the end of the stream."""
+        await self._until(lambda: False)
+
+    def reset(self, error: Error) -> None:
+        """Ends the stream at once; the publication can be gone on with."""
+        self.over = True
+        self._client._machine.reset(self.id, error)
+        self._client._streams.pop(self.id, None)
+        self._client._flush()
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        while not self.over and not done():
+            self._news.clear()
+            await self._news.wait()
+
+
 class Client:
     """A connected client. Made by :func:`connect`."""
 
@@ -167,10 +264,11 @@ class Client:
         self._machine = machine.Connection(hello)
         self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answers: dict[int, asyncio.Future[machine.Answered]] = {}
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, Stream | Publishing] = {}
         self._pongs: dict[bytes, asyncio.Future[None]] = {}
         self._ended = asyncio.Event()
         self._next_token = self._next_ping = 0
+        self._publications = itertools.count()
 
     # Operations.
 
@@ -206,9 +304,60 @@ class Client:
 
     async def follow(self, request: ops.Follow) -> tuple[ops.Following, Stream]:
         """Follows a log."""
-        number = self.begin(ops.LOG_FOLLOW, request.encode(), stream=True)
-        body = await self.answer(number)
-        return ops.Following.decode(body), self._streams[number]
+        body, stream = await self._open(ops.LOG_FOLLOW, request.encode())
+        return ops.Following.decode(body), stream
+
+    # Channels.
+
+    async def create_channel(self, request: ops.CreateChannel) -> ops.ChannelInfo:
+        """Creates a channel; with a token of its own unless the request has one."""
+        if request.common.token is None:
+            request = replace(request, common=replace(request.common, token=self.token()))
+        return ops.ChannelInfo.decode(await self.call(ops.CHANNEL_CREATE, request.encode()))
+
+    async def delete_channel(self, target: str) -> ops.ChannelInfo:
+        """Deletes a channel."""
+        return await self._change_channel(ops.CHANNEL_DELETE, target)
+
+    async def drain_channel(self, target: str) -> ops.ChannelInfo:
+        """Lets a channel take no new messages."""
+        return await self._change_channel(ops.CHANNEL_DRAIN, target)
+
+    async def share_channel(self, target: str) -> ops.ChannelInfo:
+        """Makes a channel known to the runtime."""
+        return await self._change_channel(ops.CHANNEL_SHARE, target)
+
+    async def channel(self, target: str) -> ops.ChannelInfo:
+        """What is known of a channel."""
+        return ops.ChannelInfo.decode(await self.call(ops.CHANNEL_INSPECT, ops.Target(target).encode()))
+
+    async def channels(self, *, page: int = 256) -> list[ops.ChannelInfo]:
+        """All channels, page by page."""
+        found: list[ops.ChannelInfo] = []
+        cursor: int | None = 0
+        while cursor is not None:
+            body = ops.ListChannels(cursor, page).encode()
+            listing = ops.ChannelListing.decode(await self.call(ops.CHANNEL_LIST, body))
+            found += listing.channels
+            cursor = listing.next
+        return found
+
+    async def subscribe(self, request: ops.Subscribe) -> tuple[ops.Subscribed, Stream]:
+        """Reads a channel."""
+        body, stream = await self._open(ops.SUBSCRIBE, request.encode())
+        return ops.Subscribed.decode(body), stream
+
+    async def publish(self, request: ops.Publish, before: Publishing | None = None) -> Publishing:
+        """Writes into a channel. ``before`` is an earlier stream of this publication, perhaps of another connection."""
+        number = self.begin(ops.PUBLISH, request.encode(), stream=True, sends=True)
+        publishing = self._streams[number]
+        assert isinstance(publishing, Publishing)
+        publishing.begin(ops.Published.decode(await self.answer(number)), before)
+        return publishing
+
+    def publication(self) -> int:
+        """A number for a publication that this client has not used yet."""
+        return next(self._publications)
 
     # What they are made of.
 
@@ -221,14 +370,14 @@ class Client:
         """A request and the body of its answer."""
         return await self.answer(self.begin(operation, body))
 
-    def begin(self, operation: int, body: bytes = b"", *, stream: bool = False) -> int:
+    def begin(self, operation: int, body: bytes = b"", *, stream: bool = False, sends: bool = False) -> int:
         """Sends a request and returns its id; :meth:`answer` has to be awaited."""
         if self.closed is not None:
             raise ConnectionClosed(self.closed.error)
-        number = self._machine.request(operation, body, stream=stream)
+        number = self._machine.request(operation, body, stream=stream, sends=sends)
         self._answers[number] = asyncio.get_running_loop().create_future()
         if stream:
-            self._streams[number] = Stream(self, number)
+            self._streams[number] = Publishing(self, number) if sends else Stream(self, number)
         self._flush()
         return number
 
@@ -261,7 +410,18 @@ class Client:
         await self._ended.wait()
         return self.closed or machine.Closed(None)
 
-    # For `connect` and `Stream`.
+    async def _change_channel(self, operation: int, target: str) -> ops.ChannelInfo:
+        body = ops.Target(target, ops.Common(token=self.token())).encode()
+        return ops.ChannelInfo.decode(await self.call(operation, body))
+
+    async def _open(self, operation: int, body: bytes) -> tuple[bytes, Stream]:
+        number = self.begin(operation, body, stream=True)
+        answer = await self.answer(number)
+        stream = self._streams[number]
+        assert isinstance(stream, Stream)
+        return answer, stream
+
+    # For `connect`, `Stream` and `Publishing`.
 
     async def run(self) -> None:
         """Reads until the end."""
@@ -270,6 +430,9 @@ class Client:
             for event in self._machine.receive(data):
                 self._dispatch(event)
             self._flush()
+            for stream in self._streams.values():
+                if isinstance(stream, Publishing):
+                    stream.progress()  # credit may have come
         for event in self._machine.receive_end():
             self._dispatch(event)
 
@@ -293,6 +456,10 @@ class Client:
         self._streams.pop(number, None)
         self._flush()
 
+    def _send(self, number: int, sequence: int, payload: bytes) -> None:
+        self._machine.send(number, sequence, payload)
+        self._flush()
+
     def _has_read(self, item: machine.Received | machine.Missing) -> None:
         self._machine.read(item)
         self._flush()
@@ -313,7 +480,7 @@ class Client:
                     self._streams[number].put(event)
                 else:
                     self._machine.read(event)
-            case machine.Ended(number) | machine.WasReset(number):
+            case machine.Ended(number) | machine.WasReset(number) | machine.Acknowledged(number):
                 if (stream := self._streams.get(number)) is not None:
                     stream.put(event)
             case machine.Ponged(payload):
@@ -331,8 +498,6 @@ class Client:
                 for stream in self._streams.values():
                     stream.put(event)
                 self._ended.set()
-            case machine.Acknowledged():
-                pass
 
 
 def _settle(waiter: asyncio.Future[Any] | None, value: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -115,6 +116,8 @@ class _Waiting:
     """A request without its answer."""
 
     stream: bool
+    #: Of a stream: whether it is ours to send on.
+    sends: bool = False
     weight: int = 1
     cancelled: bool = False
 
@@ -124,11 +127,14 @@ class _Stream:
     """An open stream."""
 
     window: ReceiveWindow
+    #: Whether it flows from us to the server.
+    sends: bool = False
     #: The least sequence number that the next message can have.
     expected: int = 0
-    #: What the next message that we send, and the next ACK, can have.
+    #: The least sequence number that the next message that we send can have.
     sending: int = 0
-    acknowledged: int = 0
+    #: Messages whose last byte was sent and that were not acknowledged, by their numbers.
+    sent: deque[int] = field(default_factory=deque)
     #: We ended our half.
     ended: bool = field(default=False)
 
@@ -168,14 +174,17 @@ class Connection:
 
     # What the application wants.
 
-    def request(self, operation: int, body: bytes = b"", *, stream: bool = False, weight: int = 1) -> int:
-        """Sends a request and returns its id. ``stream`` if a good answer opens a stream, and then its weight."""
+    def request(
+        self, operation: int, body: bytes = b"", *, stream: bool = False, sends: bool = False, weight: int = 1
+    ) -> int:
+        """Sends a request and returns its id. ``stream`` if a good answer opens a stream, and then whether we send on
+        it, and its weight."""
         self._check_open()
         if len(body) > frames.MAX_CHUNK and not self._outbox.has_room(len(body)):
             raise ValueError("the server does not take so many long requests at a time")
         self._last_id += 1
         number = self._last_id
-        self._exchanges[number] = _Waiting(stream, weight)
+        self._exchanges[number] = _Waiting(stream, sends, weight)
         if len(body) <= frames.MAX_CHUNK:
             self._outbox.urgent(frames.Request(number, operation, len(body), body))
             return number
@@ -198,6 +207,17 @@ class Connection:
         else:
             self._over(number)
 
+    def reset(self, stream: int, error: Error) -> None:
+        """Ends an open stream in both directions; what was not sent of it yet is not sent any more."""
+        if self._closed or not isinstance(self._exchanges.get(stream), _Stream):
+            raise ValueError(f"no stream {stream} is open")
+        self._outbox.urgent(frames.Reset(stream, error))
+        self._over(stream)
+
+    def waiting(self, stream: int) -> int:
+        """How many messages of a stream are not sent, or not to their ends."""
+        return self._outbox.waiting(stream)
+
     def send(self, stream: int, sequence: int, payload: bytes) -> None:
         """Sends a message on an open stream, as far and as soon as there is credit."""
         opened = self._check_sending(stream)
@@ -208,9 +228,13 @@ class Connection:
         if self._server is not None and len(payload) > self._server.limits.message:
             raise ValueError(f"the server takes messages of at most {self._server.limits.message} bytes")
         opened.sending = sequence + 1
-        total = len(payload)
+        total = left = len(payload)
 
         def make(first: bool, content: bytes) -> Frame:
+            nonlocal left
+            left -= len(content)
+            if not left:
+                opened.sent.append(sequence)
             return frames.Data(stream, sequence, total, content) if first else frames.DataMore(stream, content)
 
         self._outbox.message(stream, payload, make)
@@ -347,7 +371,7 @@ class Connection:
         error = None if code == 0 else frames.decode_error_fields(code, body)
         # A CANCEL that crossed a good answer reached an open stream, and ended it.
         if error is None and exchange.stream and not exchange.cancelled and self._server is not None:
-            self._exchanges[number] = _Stream(ReceiveWindow(self._limits.stream_credit))
+            self._exchanges[number] = _Stream(ReceiveWindow(self._limits.stream_credit), exchange.sends)
             self._outbox.open_lane(number, SendWindow(self._server.limits.stream_credit), exchange.weight)
         else:
             self._over(number)
@@ -366,6 +390,8 @@ class Connection:
             return
         if isinstance(stream, _Waiting):
             raise ProtocolError(f"data of {number} before its answer")
+        if stream.sends:
+            raise ProtocolError(f"data of {number}, which is ours to send on")
         stream.window.spend(cost)
         match frame:
             case frames.Gap(_, following, count):
@@ -412,9 +438,11 @@ class Connection:
                 self._over(number)
                 yield WasReset(number, error)
             case frames.Ack(_, sequence, _):
-                if not stream.acknowledged <= sequence < stream.sending:
+                # What is behind it was acknowledged already, or is not on its way yet.
+                if sequence not in stream.sent:
                     raise ProtocolError(f"an acknowledgement of {sequence} on {number}")
-                stream.acknowledged = sequence
+                while stream.sent.popleft() != sequence:
+                    pass
                 yield Acknowledged(number, sequence, frame.may_be_dropped)
 
     def _hold(self, stream: _Stream, item: Received | Missing) -> Event:
@@ -447,7 +475,7 @@ class Connection:
 
     def _check_sending(self, number: int) -> _Stream:
         stream = self._exchanges.get(number)
-        if self._closed or not isinstance(stream, _Stream) or stream.ended:
+        if self._closed or not isinstance(stream, _Stream) or not stream.sends or stream.ended:
             raise ValueError(f"nothing can be sent on {number}")
         return stream
 

@@ -16,6 +16,14 @@ PROCESS_STOP = 17
 PROCESS_LIST = 18
 PROCESS_INSPECT = 19
 LOG_FOLLOW = 20
+CHANNEL_CREATE = 32
+CHANNEL_DELETE = 33
+CHANNEL_DRAIN = 34
+CHANNEL_LIST = 35
+CHANNEL_INSPECT = 36
+CHANNEL_SHARE = 37
+SUBSCRIBE = 38
+PUBLISH = 39
 
 
 class Capability(IntEnum):
@@ -253,7 +261,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Target:
-    """A request that names a process: stop and inspect."""
+    """A request that names a process or a channel, and says no more."""
 
     target: str
     common: Common = NOTHING
@@ -439,4 +447,246 @@ class Following:
             fields.integer(3) or 0,
             fields.integer(4) or 0,
             fields.integer(5) or 0,
+        )
+
+
+class Backpressure(IntEnum):
+    """What becomes of messages for which a channel has no room."""
+
+    PARK = 1
+    DROP = 2
+
+
+class ChannelState(IntEnum):
+    """What is known of a channel."""
+
+    OPEN = 1
+    DRAINING = 2
+    DELETED = 3
+
+
+@dataclass(frozen=True)
+class CreateChannel:
+    """A request to create a channel."""
+
+    capacity: int
+    backpressure: int | None = None
+    name: str | None = None
+    common: Common = NOTHING
+
+    def encode(self) -> bytes:
+        """The body."""
+        out = Writer().integer(1, self.capacity, mandatory=True)
+        if self.backpressure is not None:
+            out.integer(2, self.backpressure, mandatory=True)
+        if self.name is not None:
+            out.text(3, self.name, mandatory=True)
+        return self.common.write(out)
+
+    @classmethod
+    def decode(cls, data: bytes) -> CreateChannel:
+        """From a body."""
+        fields = Fields(data, (1, 2, 3, *Common.KNOWN))
+        return cls(fields.integer(1) or 0, fields.integer(2), fields.text(3), Common.read(fields))
+
+
+@dataclass(frozen=True)
+class ChannelInfo:
+    """The answer to create, delete, drain, inspect and share, and one entry of a list."""
+
+    id: int
+    name: str
+    capacity: int
+    backpressure: int
+    state: int
+    shared: bool = False
+    lossless: int = 0
+    lossy: int = 0
+    publications: int = 0
+    messages: int = 0
+    created_ms: int | None = None
+
+    def encode(self) -> bytes:
+        """The body."""
+        out = Writer().integer(1, self.id).text(2, self.name).integer(3, self.capacity)
+        out.integer(4, self.backpressure).integer(5, self.state).flag(6, self.shared)
+        out.integer(7, self.lossless).integer(8, self.lossy).integer(9, self.publications).integer(10, self.messages)
+        if self.created_ms is not None:
+            out.integer(11, self.created_ms)
+        return out.done()
+
+    @classmethod
+    def decode(cls, data: bytes) -> ChannelInfo:
+        """From a body."""
+        fields = Fields(data, range(1, 12))
+        return cls(
+            fields.integer(1) or 0,
+            fields.text(2) or "",
+            *(fields.integer(number) or 0 for number in (3, 4, 5)),
+            fields.flag(6) or False,
+            *(fields.integer(number) or 0 for number in (7, 8, 9, 10)),
+            fields.integer(11),
+        )
+
+
+@dataclass(frozen=True)
+class ListChannels:
+    """A request for a part of the list of channels."""
+
+    cursor: int | None = None
+    most: int | None = None
+    common: Common = NOTHING
+
+    def encode(self) -> bytes:
+        """The body."""
+        out = Writer()
+        if self.cursor is not None:
+            out.integer(1, self.cursor)
+        if self.most is not None:
+            out.integer(2, self.most)
+        return self.common.write(out)
+
+    @classmethod
+    def decode(cls, data: bytes) -> ListChannels:
+        """From a body."""
+        fields = Fields(data, (1, 2, *Common.KNOWN))
+        return cls(fields.integer(1), fields.integer(2), Common.read(fields))
+
+
+@dataclass(frozen=True)
+class ChannelListing:
+    """A part of the list, and where the next one begins."""
+
+    channels: tuple[ChannelInfo, ...]
+    next: int | None
+
+    def encode(self) -> bytes:
+        """The body."""
+        out = Writer()
+        for channel in self.channels:
+            out.raw(1, channel.encode())
+        if self.next is not None:
+            out.integer(2, self.next)
+        return out.done()
+
+    @classmethod
+    def decode(cls, data: bytes) -> ChannelListing:
+        """From a body."""
+        fields = Fields(data, (1, 2), repeated=(1,))
+        return cls(tuple(ChannelInfo.decode(entry) for entry in fields.raws(1)), fields.integer(2))
+
+
+@dataclass(frozen=True)
+class Subscribe:
+    """A request for the messages of a channel."""
+
+    target: str
+    lossless: bool | None = None
+    since: int | None = None
+    tail: int | None = None
+    common: Common = NOTHING
+
+    def encode(self) -> bytes:
+        """The body."""
+        out = Writer().text(1, self.target, mandatory=True)
+        if self.lossless is not None:
+            out.flag(2, self.lossless, mandatory=True)
+        if self.since is not None:
+            out.integer(3, self.since, mandatory=True)
+        if self.tail is not None:
+            out.integer(4, self.tail, mandatory=True)
+        return self.common.write(out)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Subscribe:
+        """From a body."""
+        fields = Fields(data, (1, 2, 3, 4, *Common.KNOWN))
+        return cls(
+            fields.text(1, most=128) or "",
+            fields.flag(2),
+            fields.integer(3),
+            fields.integer(4),
+            Common.read(fields),
+        )
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """The answer to it, before the messages."""
+
+    id: int
+    name: str
+    first: int
+    next: int
+
+    def encode(self) -> bytes:
+        """The body."""
+        return Writer().integer(1, self.id).text(2, self.name).integer(3, self.first).integer(4, self.next).done()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Subscribed:
+        """From a body."""
+        fields = Fields(data, range(1, 5))
+        return cls(
+            fields.integer(1) or 0,
+            fields.text(2) or "",
+            fields.integer(3) or 0,
+            fields.integer(4) or 0,
+        )
+
+
+@dataclass(frozen=True)
+class Publish:
+    """A request to publish into a channel."""
+
+    target: str
+    publication: int
+    resume: bool | None = None
+    common: Common = NOTHING
+
+    def encode(self) -> bytes:
+        """The body."""
+        out = Writer().text(1, self.target, mandatory=True).integer(2, self.publication, mandatory=True)
+        if self.resume is not None:
+            out.flag(3, self.resume, mandatory=True)
+        return self.common.write(out)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Publish:
+        """From a body."""
+        fields = Fields(data, (1, 2, 3, *Common.KNOWN))
+        return cls(
+            fields.text(1, most=128) or "", fields.integer(2) or 0, fields.flag(3), Common.read(fields)
+        )
+
+
+@dataclass(frozen=True)
+class Published:
+    """The answer to it, before our messages."""
+
+    id: int
+    name: str
+    capacity: int
+    backpressure: int
+    #: The last number of the publication that the channel has.
+    last: int | None = None
+
+    def encode(self) -> bytes:
+        """The body."""
+        out = Writer().integer(1, self.id).text(2, self.name)
+        out.integer(3, self.capacity).integer(4, self.backpressure)
+        if self.last is not None:
+            out.integer(5, self.last)
+        return out.done()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Published:
+        """From a body."""
+        fields = Fields(data, range(1, 6))
+        return cls(
+            fields.integer(1) or 0,
+            fields.text(2) or "",
+            fields.integer(3) or 0,
+            fields.integer(4) or 0,
+            fields.integer(5),
         )

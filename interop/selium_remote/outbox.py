@@ -81,6 +81,11 @@ class Outbox:
         """A frame that keeps its place behind the messages of its lane, as END does."""
         self._put(number, frame)
 
+    def waiting(self, number: int) -> int:
+        """How many messages and frames of a lane wait."""
+        lane = self._lanes.get(number)
+        return 0 if lane is None else len(lane.messages)
+
     def credit(self, number: int, limit: int) -> None:
         """A CREDIT came for a lane, or for the connection."""
         if number == 0:

@@ -46,6 +46,15 @@ def following() -> tuple[c.Connection, int]:
     return connection, number
 
 
+def publishing() -> tuple[c.Connection, int]:
+    """A connection with an open stream that is ours to send on."""
+    connection = connected()
+    number = connection.request(39, b"x", stream=True, sends=True)
+    connection.take()
+    give(connection, frames.Response(number, 0, 0, b""))
+    return connection, number
+
+
 def give(connection: c.Connection, *items: frames.Frame) -> list[c.Event]:
     return connection.receive(b"".join(frames.encode(item) for item in items))
 
@@ -390,7 +399,7 @@ class Streams(unittest.TestCase):
         self.assertIn(grants, ([], [90_000 + OVERHEAD + 20_000]))
 
     def test_our_own_messages_wait_for_credit_of_both_kinds(self) -> None:
-        connection, number = following()
+        connection, number = publishing()
         sent(connection)
         give(connection, frames.Credit(number, 5), frames.Credit(0, 5))  # limits do not fall
         connection.send(number, 0, bytes(45_000))
@@ -422,7 +431,7 @@ class Streams(unittest.TestCase):
     def test_streams_share_by_weight(self) -> None:
         connection = connected()
         for weight in (3, 1):
-            number = connection.request(33, stream=True, weight=weight)
+            number = connection.request(39, stream=True, sends=True, weight=weight)
             give(connection, frames.Response(number, 0, 0, b""), frames.Credit(number, 1 << 30))
         give(connection, frames.Credit(0, 1 << 30))
         sent(connection)
@@ -443,13 +452,53 @@ class Streams(unittest.TestCase):
         self.assertRaises(ProtocolError, window.spend, 101)
 
     def test_acknowledgements(self) -> None:
-        connection, number = following()
+        connection, number = publishing()
         for sequence in range(4):
             connection.send(number, sequence, b"x")
         connection.end(number)
+        sent(connection)
         events = give(connection, frames.Ack(number, 1, 0), frames.Ack(number, 3, 1), frames.End(number))
         expected = [c.Acknowledged(number, 1, False), c.Acknowledged(number, 3, True), c.Ended(number, None)]
         self.assertEqual(events, expected)
+
+    def test_wrong_acknowledgements(self) -> None:
+        for name, wrong in {
+            "twice": (7, 7),
+            "back": (7, 6),
+            "before what was sent on this stream": (4,),
+            "behind it": (8,),
+            "not whole yet": (7, 9),
+            "waits for credit": (10,),
+        }.items():
+            with self.subTest(name):
+                connection, number = publishing()
+                for sequence in (5, 6, 7):
+                    connection.send(number, sequence, b"x")
+                connection.send(number, 9, bytes(30_000))
+                connection.send(number, 10, b"x")
+                sent(connection)
+                self.assertEqual(connection.waiting(number), 2)
+                *good, bad = (frames.Ack(number, sequence) for sequence in wrong)
+                self.assertEqual(give(connection, *good), [c.Acknowledged(number, f.sequence, False) for f in good])
+                self.assertIsInstance(give(connection, bad)[-1], c.Closed)
+
+    def test_only_one_side_sends(self) -> None:
+        connection, number = following()
+        self.assertRaises(ValueError, connection.send, number, 0, b"x")
+        for wrong in (frames.Data(1, 0, 1, b"x"), frames.Gap(1, 1, 1)):
+            connection, number = publishing()
+            self.assertIsInstance(give(connection, wrong)[-1], c.Closed)
+
+    def test_our_reset_drops_what_waits(self) -> None:
+        connection, number = publishing()
+        connection.send(number, 0, bytes(60_000))
+        first = sent(connection)
+        self.assertTrue(first)
+        connection.reset(number, Error(Code.CANCELLED))
+        self.assertEqual(sent(connection), [frames.Reset(number, Error(Code.CANCELLED))])
+        self.assertEqual(give(connection, frames.Credit(number, 1 << 20), frames.Ack(number, 0), frames.End(number)), [])
+        self.assertEqual((sent(connection), connection.waiting(number)), ([], 0))
+        self.assertRaises(ValueError, connection.reset, number, Error(Code.CANCELLED))
 
     def test_a_reset_in_the_middle_of_a_message(self) -> None:
         connection, number = following()

@@ -310,7 +310,7 @@ class Errors(Live):
             again = client.start(Start.of("hello.wasm", "hello", name=self.name))
             await self.fails(again, Code.ALREADY_EXISTS, "name")
             resource = Start.of("args.wasm", "text", arguments=[Argument(Kind.RESOURCE, 5)])
-            await self.fails(client.start(replace(resource, parameters=(Kind.U64,))), Code.UNSUPPORTED, "arguments")
+            await self.fails(client.start(replace(resource, parameters=(Kind.U64,))), Code.NOT_FOUND, "arguments")
 
     @within
     async def test_a_deadline_that_has_passed(self) -> None:

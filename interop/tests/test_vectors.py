@@ -80,6 +80,19 @@ WEB = ops.ProcessInfo(
     stopped_ms=1_700_000_001_000,
     logged_ms=1_700_000_000_500,
 )
+PRICES = ops.ChannelInfo(
+    id=ID,
+    name="prices",
+    capacity=65_536,
+    backpressure=ops.Backpressure.DROP,
+    state=ops.ChannelState.DRAINING,
+    shared=True,
+    lossless=0,
+    lossy=2,
+    publications=1,
+    messages=300,
+    created_ms=1_700_000_000_000,
+)
 CLIENT_HELLO = ClientHello(nonce=b"\xaa" * 16, session=b"\xbb" * 16, limits=LIMITS, software="demo", version="1.0")
 SERVER_HELLO = ServerHello(
     incarnation=b"\xcc" * 16,
@@ -156,6 +169,18 @@ EXPECTED: dict[str, Expectation] = {
     "request-follow": _body(ops.Follow("web", tail=10, since=41, until_now=True)),
     "request-follow-weight": _body(ops.Follow("web", common=Common(weight=4))),
     "response-follow": _body(ops.Following(ID, "web", 41, 50, ops.LogState.BEING_READ)),
+    "request-channel-create": _body(ops.CreateChannel(65_536, ops.Backpressure.DROP, "prices", Common(token=9))),
+    "response-channel": _body(PRICES),
+    "request-channel-delete": _body(ops.Target("prices", Common(token=9))),
+    "request-channel-drain": _body(ops.Target("prices", Common(token=9))),
+    "request-channel-inspect": _body(ops.Target("prices")),
+    "request-channel-share": _body(ops.Target("prices", Common(token=9))),
+    "request-channel-list": _body(ops.ListChannels(cursor=5, most=100)),
+    "response-channel-list": _body(ops.ChannelListing((PRICES,), 6)),
+    "request-subscribe": _body(ops.Subscribe("prices", lossless=True, since=41, tail=10)),
+    "response-subscribe": _body(ops.Subscribed(ID, "prices", 41, 50)),
+    "request-publish": _body(ops.Publish("prices", 3, resume=True)),
+    "response-publish": _body(ops.Published(ID, "prices", 65_536, ops.Backpressure.DROP, 299)),
 }
 
 

@@ -14,8 +14,8 @@
 //! Everything runs on one thread; the server is borrowed for the length of one call, never over an await.
 
 mod audit;
-mod channels;
 mod changes;
+mod channels;
 mod clock;
 mod connection;
 mod listen;

@@ -13,8 +13,8 @@ use selium_remote_transport_wasm::{channel::SharedId, executor::Notify, log, orp
 
 use crate::{
     audit::{AuditLog, Moment},
-    channels::{Channels, Events},
     changes::Changes,
+    channels::{Channels, Events},
     clock::Clock,
     connection::{Control, Lingering},
     runtime::Runtime,

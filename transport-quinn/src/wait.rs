@@ -127,8 +127,6 @@ mod tests {
             atomic::{AtomicUsize, Ordering},
         },
         task::{Context, Wake, Waker},
-        thread::{self, Thread},
-        time::{Duration, Instant},
     };
 
     use super::*;
@@ -167,39 +165,41 @@ mod tests {
         assert!(pin!(bell.heard()).poll(cx).is_pending());
     }
 
-    /// Wakes a thread.
-    struct Unpark(Thread);
-
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-
     #[test]
     fn a_ring_is_never_missed() {
-        const ROUNDS: usize = 20_000;
-        let (ping, pong) = (Bell::default(), Bell::default());
-        // Spurious wake-ups are allowed; missing one is not.
-        let hear = |bell: &Bell| {
-            let waker = Waker::from(Arc::new(Unpark(thread::current())));
-            let cx = &mut Context::from_waker(&waker);
-            let (mut heard, began) = (pin!(bell.heard()), Instant::now());
-            while heard.as_mut().poll(cx).is_pending() {
-                thread::park_timeout(Duration::from_secs(10));
-                assert!(began.elapsed() < Duration::from_secs(9), "it was missed");
+        const ROUNDS: usize = 300_000;
+        let bell = Bell::default();
+        let (begun, rung) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let wait_for = |counter: &AtomicUsize, round| {
+            while counter.load(Ordering::Acquire) < round {
+                std::hint::spin_loop();
             }
         };
-        thread::scope(|scope| {
+        std::thread::scope(|scope| {
             scope.spawn(|| {
-                for _ in 0..ROUNDS {
-                    hear(&ping);
-                    pong.ring();
+                for round in 1..=ROUNDS {
+                    wait_for(&begun, round);
+                    bell.ring();
+                    rung.store(round, Ordering::Release);
                 }
             });
-            for _ in 0..ROUNDS {
-                ping.ring();
-                hear(&pong);
+            for round in 1..=ROUNDS {
+                // A waker of an earlier round counts for nothing.
+                let count = Arc::new(Count::default());
+                let waker = Waker::from(Arc::clone(&count));
+                let cx = &mut Context::from_waker(&waker);
+                let mut heard = pin!(bell.heard());
+                begun.store(round, Ordering::Release);
+                // It rings about now: before the first look, between the two, or after the second.
+                for _ in 0..round % 64 {
+                    std::hint::spin_loop();
+                }
+                let first = heard.as_mut().poll(cx);
+                wait_for(&rung, round);
+                if first.is_pending() {
+                    assert_eq!(count.woken(), 1, "round {round}: nobody is woken");
+                    assert!(heard.poll(cx).is_ready());
+                }
             }
         });
     }

@@ -123,6 +123,23 @@ proptest! {
     }
 
     #[test]
+    fn a_message_that_is_too_long_is_refused_and_none_before_it(
+        framing in proptest::sample::select([Framing::Line, Framing::Len32, Framing::Json].as_slice()),
+        longer in 1..=3_usize,
+        byte in proptest::sample::select(b"a\xff\0".as_slice()),
+        pieces in proptest::collection::vec(1..100_usize, 1..5),
+    ) {
+        let messages = [vec![byte; LONGEST], vec![byte; LONGEST + longer], vec![byte]];
+        let cut = cut(framing, 1, &written(framing, &messages), &pieces);
+        prop_assert_eq!(cut.messages, &messages[..1]);
+        let is_named = matches!(
+            cut.error,
+            Some(FrameError::TooLong { place, limit: LONGEST, .. }) if place.message == 2
+        );
+        prop_assert!(is_named);
+    }
+
+    #[test]
     fn base64_is_exact(bytes in proptest::collection::vec(any::<u8>(), 0..100), text in "[A-Za-z0-9+/=]{0,12}") {
         prop_assert_eq!(super::base64::decode(&super::base64::encode(&bytes)), Some(bytes));
         if let Some(bytes) = super::base64::decode(&text) {

@@ -24,16 +24,18 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn asks() -> Manner {
     Manner {
-        changing: false,
+        token: None,
+        retry: false,
         stream: StreamKind::None,
         weight: None,
         timeout: SECOND,
     }
 }
 
-fn changes() -> Manner {
+fn changes(token: u64, retry: bool) -> Manner {
     Manner {
-        changing: true,
+        token: Some(token),
+        retry,
         ..asks()
     }
 }
@@ -221,23 +223,28 @@ fn a_request_is_answered_once_and_forgotten() {
 }
 
 #[test]
-fn only_changing_requests_carry_tokens_and_these_count_up() {
+fn requests_carry_the_token_that_they_are_given() {
     let mut pair = Pair::open();
     let stop = StopRequest::with(|made| {
         made.target = "x".to_owned();
     });
-    for expected in [Some(1), None, Some(2)] {
-        let manner = if expected.is_some() {
-            changes()
-        } else {
-            asks()
-        };
+    for (token, retry) in [(Some(1), false), (None, false), (Some(1), true)] {
+        let manner = token.map_or(asks(), |token| changes(token, retry));
         let _answer = pair.session.call(pair.now, &stop, manner).unwrap();
         let (_, body) = pair.request();
         let common = Common::decode(&body).unwrap();
-        assert_eq!((common.token, common.retry), (expected, false));
+        assert_eq!((common.token, common.retry), (token, retry));
         assert_eq!(common.deadline_ms, Some(1_000));
     }
+}
+
+#[test]
+fn the_end_is_told() {
+    let mut pair = Pair::open();
+    let mut ended = pair.session.ended();
+    assert_eq!(ended.try_recv(), Ok(None));
+    pair.session.close();
+    assert_eq!(ended.try_recv(), Ok(Some(())));
 }
 
 #[test]

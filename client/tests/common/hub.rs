@@ -6,9 +6,9 @@ use bytes::Bytes;
 use selium_remote_client_protocol::{
     ErrorCode, Payload, RemoteError, RequestId, SendError,
     ops::{
-        Backpressure, ChannelInfo, ChannelList, ChannelState, Common, CreateRequest,
-        ListChannelsRequest, PublishRequest, PublishStarted, SubscribeRequest, SubscribeStarted,
-        decode_target, op,
+        Backpressure, ChannelInfo, ChannelList, ChannelState, Common, CreateRequest, FollowRequest,
+        FollowStarted, ListChannelsRequest, LogState, ProcessRef, PublishRequest, PublishStarted,
+        SubscribeRequest, SubscribeStarted, decode_target, op,
     },
     publish::Intake,
     server::{ServerConnection, ServerEvent, StreamKind},
@@ -318,9 +318,20 @@ impl Hub {
             return Err(refused(ErrorCode::Unavailable, "target"));
         }
         let number = request.publication;
-        assert!(!self.intakes.contains_key(&number), "{number} is used once");
-        self.intakes.insert(number, Intake::default());
-        let started = PublishStarted::new(id, info.name.clone(), info.capacity, info.backpressure);
+        let mut started =
+            PublishStarted::new(id, info.name.clone(), info.capacity, info.backpressure);
+        match (request.resume, self.intakes.get(&number)) {
+            (true, None) => return Err(refused(ErrorCode::OutcomeUnknown, "publication")),
+            (false, None) => drop(self.intakes.insert(number, Intake::default())),
+            // Also asked for again without an answer.
+            (_, Some(intake)) => {
+                started.last = intake.last();
+                assert!(
+                    request.resume || started.last.is_none(),
+                    "{number} is used once"
+                );
+            }
+        }
         let publication = Publication {
             channel: id,
             number,
@@ -329,7 +340,50 @@ impl Hub {
         Ok((started.encode(), publication))
     }
 
-    fn request(&mut self, core: &mut ServerConnection, id: RequestId, operation: u64, body: &[u8]) {
+    /// Follows the channel with the process's name, as if it were its log.
+    pub(crate) fn follow(&mut self, core: &mut ServerConnection, stream: RequestId, body: &[u8]) {
+        let request = FollowRequest::decode(body).unwrap();
+        let id = match self.find(&request.target) {
+            Ok(id) => id,
+            Err(error) => return core.respond(stream, Err(error)),
+        };
+        let channel = &self.channels[&id];
+        let process = ProcessRef::new(id, channel.info.name.clone());
+        let started =
+            FollowStarted::new(process, channel.first, channel.next(), LogState::Attached);
+        let subscription = Subscription {
+            channel: id,
+            cursor: request.since.unwrap_or(0),
+            lossless: false,
+        };
+        if core
+            .respond_stream(stream, started.encode(), StreamKind::ToClient)
+            .is_ok()
+        {
+            self.subscriptions.insert(stream, subscription);
+            self.deliver(core);
+        }
+    }
+
+    /// Forgets the streams of a connection that is over, and what it had not taken of them.
+    pub(crate) fn disconnected(&mut self) {
+        self.subscriptions.clear();
+        self.publications.clear();
+        self.unread.clear();
+    }
+
+    /// Forgets which publications there were.
+    pub(crate) fn forget(&mut self) {
+        self.intakes.clear();
+    }
+
+    pub(crate) fn request(
+        &mut self,
+        core: &mut ServerConnection,
+        id: RequestId,
+        operation: u64,
+        body: &[u8],
+    ) {
         self.asked.push((operation, Common::decode(body).unwrap()));
         let result = match operation {
             op::CHANNEL_CREATE..=op::CHANNEL_DRAIN | op::CHANNEL_SHARE if self.mute => return,

@@ -9,6 +9,7 @@
 
 pub(crate) mod hub;
 pub(crate) mod runtime;
+pub(crate) mod world;
 
 use std::{future::Future, sync::Arc, time::Duration, time::Instant};
 
@@ -21,10 +22,10 @@ use rustls::{
     server::{ResolvesServerCertUsingSni, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
-use selium_remote_client::{Client, ClientConfigBuilder, ClientError};
+use selium_remote_client::{Client, ClientConfigBuilder, ClientError, Reconnect};
 use selium_remote_client_protocol::{
     Limits, RequestId, Time,
-    hello::{Features, ServerHello},
+    hello::{ClientHello, Features, ServerHello},
     limits::MAX_WRITE,
     server::{ServerConnection, ServerEvent},
 };
@@ -175,10 +176,12 @@ impl Server {
         self.endpoint.local_addr().unwrap().port()
     }
 
+    /// For a client that ends with its connection: what comes of that connection is what most tests are about.
     pub(crate) fn config(&self) -> ClientConfigBuilder {
         ClientConfigBuilder::default()
             .port(self.port())
             .certificate_directory(self.directory.path())
+            .reconnect(Reconnect::never())
     }
 
     /// The next connection with its stream.
@@ -249,6 +252,11 @@ impl Server {
 /// What a server does with its events.
 pub(crate) trait Application: Send {
     fn event(&mut self, core: &mut ServerConnection, event: ServerEvent);
+
+    /// What it answers to a client that connects.
+    fn hello(&mut self, _client: &ClientHello, limits: &Limits) -> ServerHello {
+        hello(limits)
+    }
 }
 
 impl<F: FnMut(&mut ServerConnection, ServerEvent) + Send> Application for F {
@@ -344,7 +352,7 @@ async fn play<A: Application>(
     loop {
         while let Some(event) = core.poll_event() {
             match event {
-                ServerEvent::Hello(_) => core.accept(&hello(&limits)),
+                ServerEvent::Hello(client) => core.accept(&application.hello(&client, &limits)),
                 event => application.event(&mut core, event),
             }
         }

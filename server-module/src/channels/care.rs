@@ -23,9 +23,6 @@ const MAX_GAPS: u32 = 8;
 /// The most writers that are woken one after another.
 const MAX_WAKES: u32 = 256;
 
-/// Round trips that a reader is given to be replaced.
-const MAX_REPLACE: u32 = 64;
-
 /// What a throw-away reader found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -133,31 +130,6 @@ pub(super) async fn after_burst(entry: &Entry, written: u64, ended: u64) {
         return;
     }
     nudge(entry).await;
-    // The host has one more way to leave a reader asleep: between its look and its going to bed a whole write happens, and it waits for a place
-    // before the end. Only a write wakes it, so it is replaced. A new one begins at the slowest strong reader, which must not be somebody
-    // else's; and nobody writes meanwhile, since this is the task that does.
-    if entry.is_shared() || !asleep(entry, written, ended).await {
-        return;
-    }
-    let sleepers: Vec<_> = entry
-        .readers
-        .borrow()
-        .values()
-        .filter(|it| it.lossless && it.sleeps(written, ended))
-        .cloned()
-        .collect();
-    for sleeper in sleepers {
-        sleeper.replace.set(true);
-        sleeper.changed.notify();
-        for _ in 0..MAX_REPLACE {
-            if !sleeper.replace.get() {
-                break;
-            }
-            host::round_trip().await;
-            executor::yield_now().await;
-        }
-        sleeper.replace.set(false);
-    }
 }
 
 /// Whether a reader of ours still waits after some time for it to be told.

@@ -224,10 +224,11 @@ impl Entry {
             let opening = self.channel.borrow().as_ref().map(open);
             return opening.ok_or(HostError::NotFound)?.await;
         };
-        if self.is_gone() {
+        let attached = self.attach(shared).await?;
+        // Deleted by ourselves meanwhile.
+        if self.channel.borrow().is_none() {
             return Err(HostError::NotFound);
         }
-        let attached = self.attach(shared).await?;
         let opened = open(&attached).await?;
         self.is_this(shared).await?;
         Ok(opened)

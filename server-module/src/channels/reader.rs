@@ -37,8 +37,6 @@ pub(super) struct Control {
     pub(super) lossless: bool,
     pub(super) closing: Cell<bool>,
     pub(super) paused: Cell<bool>,
-    /// It is to go on with a new reader in the host.
-    pub(super) replace: Cell<bool>,
     /// Told when one of these is set, or something about the channel has changed.
     pub(super) changed: Notify,
     /// Messages so far.
@@ -60,7 +58,6 @@ impl Control {
             lossless,
             closing: Cell::new(false),
             paused: Cell::new(false),
-            replace: Cell::new(false),
             changed: Notify::new(),
             reads: Cell::new(0),
             reads_before: Cell::new(0),
@@ -97,7 +94,6 @@ impl Control {
                 self.began.set(Some(self.entry.next_stamp()));
             }
             if let Poll::Ready(read) = reader.poll_read(cx) {
-                self.replace.set(false);
                 return Poll::Ready(Next::Read(read));
             }
             // Trap 19: who waited before the drain is not told of it. Who asked after it is answered.
@@ -105,7 +101,7 @@ impl Control {
             if self.entry.life.get() == Life::Drained && before {
                 return Poll::Ready(Next::End);
             }
-            if self.replace.get() || (!self.lossless && self.entry.has_strong()) {
+            if !self.lossless && self.entry.has_strong() {
                 return Poll::Ready(Next::Change);
             }
             Poll::Pending
@@ -150,7 +146,7 @@ enum Next {
     Read(Result<Frame, ReadError>),
     /// It was closed, or nothing more comes of the channel.
     End,
-    /// It is to be replaced.
+    /// Somebody else feeds it from now on.
     Change,
 }
 
@@ -298,13 +294,7 @@ async fn lossless(
         let read = match next {
             Next::Read(read) => read,
             Next::End => break None,
-            Next::Change => {
-                let fresh = entry.open(|channel| channel.strong_reader()).await?;
-                control.began.set(None);
-                core::mem::replace(&mut reader, fresh).release();
-                control.replace.set(false);
-                continue;
-            }
+            Next::Change => continue,
         };
         match control.took(read) {
             Came::Message(bytes) => {
