@@ -40,7 +40,7 @@ pub(crate) fn module(project: &Project, cache: &Cache, toolchain: &Toolchain) ->
             .current_dir(&project.root)
             .args(["rustc", "--package", MODULE_CRATE, "--lib"])
             .args(["--crate-type", "cdylib", "--profile", "wasm"]);
-        build_wasm(&mut command, toolchain, &target_dir)?;
+        build_wasm(&mut command, toolchain, &target_dir, project)?;
         let built = target_dir.join(TARGET).join("wasm").join(MODULE);
         let module = project.wasm_dir().join(MODULE);
         let bytes = cache::copy_whole(&built, &module)?;
@@ -65,7 +65,7 @@ pub(crate) fn core_alone(
             .current_dir(&project.root)
             .args(["build", "--package", CORE_CRATE])
             .args(["--example", CORE_EXAMPLE, "--profile", "wasm"]);
-        build_wasm(&mut command, toolchain, &target_dir)?;
+        build_wasm(&mut command, toolchain, &target_dir, project)?;
         let file = format!("{CORE_EXAMPLE}.wasm");
         let built = target_dir.join(TARGET).join("wasm/examples").join(&file);
         let module = project.wasm_dir().join(&file);
@@ -89,7 +89,7 @@ pub(crate) fn guests(project: &Project, cache: &Cache, toolchain: &Toolchain) ->
         command
             .current_dir(project.guests())
             .args(["build", "--release", "--locked"]);
-        build_wasm(&mut command, toolchain, &target_dir)?;
+        build_wasm(&mut command, toolchain, &target_dir, project)?;
         let built = target_dir.join(TARGET).join("release");
         let guests = project.wasm_dir().join("guests");
         for guest in guest_names(project)? {
@@ -120,7 +120,54 @@ pub(crate) fn cli(project: &Project) -> Result<PathBuf> {
     )
 }
 
-fn build_wasm(command: &mut Command, toolchain: &Toolchain, target_dir: &Path) -> Result<()> {
+/// The file in a shared target folder that says for which clone the modules in it were built.
+const BUILT_FOR: &str = "built-for";
+
+/// Makes cargo build the modules anew when another clone was the last to build here. Modules have the same file names
+/// in every clone, and cargo, which tells the clones apart by everything else, takes another's for its own.
+fn claim(target_dir: &Path, root: &Path) -> Result<()> {
+    let mark = target_dir.join(BUILT_FOR);
+    let root = root.display().to_string();
+    if fs::read_to_string(&mark).is_ok_and(|last| last == root) {
+        return Ok(());
+    }
+    for profile in ["wasm", "release"] {
+        let folder = target_dir.join(TARGET).join(profile);
+        for folder in [folder.clone(), folder.join("deps"), folder.join("examples")] {
+            for module in wasm_in(&folder)? {
+                fs::remove_file(&module)
+                    .with_context(|| format!("cannot remove {}", module.display()))?;
+            }
+        }
+    }
+    let cannot = || format!("cannot write {}", mark.display());
+    fs::create_dir_all(target_dir).with_context(cannot)?;
+    fs::write(&mark, root).with_context(cannot)
+}
+
+/// The modules in a folder; none when there is no such folder.
+fn wasm_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let cannot = || format!("cannot list {}", folder.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        if path.extension().is_some_and(|it| it == "wasm") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn build_wasm(
+    command: &mut Command,
+    toolchain: &Toolchain,
+    target_dir: &Path,
+    project: &Project,
+) -> Result<()> {
+    claim(target_dir, &project.root)?;
     toolchain.apply(command);
     command.arg("--target-dir").arg(target_dir);
     // Flags meant for this machine's programs would break the module, and panic messages must not carry the paths of
@@ -182,6 +229,26 @@ mod tests {
                 "{name} is no member"
             );
         }
+    }
+
+    #[test]
+    fn modules_of_another_clone_are_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let deps = folder.path().join(TARGET).join("wasm/deps");
+        fs::create_dir_all(&deps).expect("is made");
+        let (module, other) = (deps.join("m.wasm"), deps.join("libm.rlib"));
+        let built = || {
+            fs::write(&module, "m").expect("writes");
+            fs::write(&other, "r").expect("writes");
+        };
+        built();
+        claim(folder.path(), Path::new("/one")).expect("claims");
+        assert!(!module.exists() && other.exists(), "nobody had claimed it");
+        built();
+        claim(folder.path(), Path::new("/one")).expect("claims");
+        assert!(module.exists(), "one's own");
+        claim(folder.path(), Path::new("/two")).expect("claims");
+        assert!(!module.exists() && other.exists());
     }
 
     #[test]
