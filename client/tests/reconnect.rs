@@ -820,9 +820,7 @@ fn body(whose: u8, number: u64, length: usize) -> Vec<u8> {
     body
 }
 
-async fn publish(client: Client, target: String, whose: u8, messages: u64) -> Published {
-    let options = PublishOptions::new().backlog(32 * 1024);
-    let mut publisher = client.publish(&target, options).await.unwrap();
+async fn publish(mut publisher: Publisher, whose: u8, messages: u64) -> Published {
     let mut sent = 0;
     let mut failed = None;
     for number in 0..messages {
@@ -858,51 +856,94 @@ async fn publish(client: Client, target: String, whose: u8, messages: u64) -> Pu
     }
 }
 
-/// Reads up to a number, or to the end of the server's run; answers what came.
-async fn read(mut subscriber: Subscriber, until: u64) -> BTreeMap<u64, Bytes> {
-    let mut got = BTreeMap::new();
-    let mut position = subscriber.position();
-    while position < until {
+/// What somebody who reads was told: messages, and how many were missing in between.
+#[derive(Default)]
+struct Told {
+    position: u64,
+    messages: BTreeMap<u64, Bytes>,
+    missing: u64,
+}
+
+impl Told {
+    fn message(&mut self, sequence: u64, payload: Bytes) {
+        assert_eq!(sequence, self.position, "each once and in order");
+        self.position += 1;
+        self.messages.insert(sequence, payload);
+    }
+
+    fn gap(&mut self, next: u64, count: Option<u64>) {
+        let count = count.expect("the server counts");
+        assert_eq!(self.position + count, next, "the gap is exact");
+        self.position = next;
+        self.missing += count;
+    }
+}
+
+/// Reads up to a number, or to the end of the server's run.
+async fn read(mut subscriber: Subscriber, until: u64) -> Told {
+    let mut told = Told::default();
+    while told.position < until {
         match subscriber.next().await {
             Some(Ok(SubscribeItem::Message { sequence, payload })) => {
-                assert_eq!(sequence, position, "each once and in order");
-                position += 1;
-                got.insert(sequence, payload);
+                told.message(sequence, payload);
             }
-            Some(Ok(other)) => panic!("nothing was dropped: {other:?}"),
-            Some(Err(error)) => {
-                assert_eq!(error.kind(), ErrorKind::NewIncarnation, "{error:?}");
-                break;
-            }
+            Some(Ok(SubscribeItem::Gap { next, count })) => told.gap(next, count),
+            Some(Err(error)) if error.kind() == ErrorKind::NewIncarnation => break,
             other => panic!("{other:?}"),
         }
     }
-    got
+    told
+}
+
+/// As [`read`], a log (of records that are none).
+async fn follow(mut log: LogStream, until: u64) -> Told {
+    let mut told = Told::default();
+    while told.position < until {
+        match log.next().await {
+            Some(Ok(LogItem::Unreadable {
+                sequence, bytes, ..
+            })) => told.message(sequence, bytes),
+            Some(Ok(LogItem::Gap { next, count })) => told.gap(next, count),
+            Some(Err(error)) if error.kind() == ErrorKind::NewIncarnation => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    told
+}
+
+/// What the server does besides cutting connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Also {
+    Nothing,
+    /// It retains a few messages only, now and then.
+    Forgets,
+    /// It forgets everything, once.
+    Restarts,
 }
 
 const PUBLISHERS: u8 = 3;
 const MESSAGES: u64 = 120;
 const STARTS: usize = 40;
 
-/// Cuts the connection at random points while everything runs; with `restart`, the server forgets everything in between.
+/// Cuts the connection at random points while everything runs.
 ///
-/// Answers whether the subscriber missed something for that.
-async fn torn(dice: &mut Dice, restart: bool) -> bool {
+/// Answers how many messages the subscriber missed for that.
+async fn torn(dice: &mut Dice, also: Also) -> u64 {
+    let restart = also == Also::Restarts;
     let (_server, world, client) = world().await;
     let client = client.with_timeout(Duration::from_secs(20));
     let channel = soon(Channel::create(&client, 65_536)).await.unwrap();
-    let target = channel.id().to_string();
     let total = u64::from(PUBLISHERS) * MESSAGES;
     let subscriber = soon(channel.subscribe_with(SubscribeOptions::new())).await;
     let reading: Task<_> = spawn(read(subscriber.unwrap(), total));
+    let process = Process::new(&client, channel.handle());
+    let log = soon(process.log_channel()).await.unwrap();
+    let following: Task<_> = spawn(follow(log, total));
     let mut publishing = Vec::new();
     for whose in 0..PUBLISHERS {
-        publishing.push(spawn(publish(
-            client.clone(),
-            target.clone(),
-            whose,
-            MESSAGES,
-        )));
+        let options = PublishOptions::new().backlog(32 * 1024);
+        let publisher = soon(channel.publish_with(options)).await.unwrap();
+        publishing.push(spawn(publish(publisher, whose, MESSAGES)));
     }
     let starting = spawn({
         let client = client.clone();
@@ -930,6 +971,9 @@ async fn torn(dice: &mut Dice, restart: bool) -> bool {
                 if restart && round == rounds / 4 {
                     world.state().restart();
                 }
+                if also == Also::Forgets {
+                    world.state().hub.retain("c1", dice.below(8));
+                }
                 let cut = [Cut::Before, Cut::Behind][dice.below(2)];
                 let events = 1 + dice.below(40);
                 let connections = world.state().connections;
@@ -954,11 +998,12 @@ async fn torn(dice: &mut Dice, restart: bool) -> bool {
         }
         let starts = starting.await.expect("no start panics");
         let got = reading.await.expect("no subscriber panics");
+        let log = following.await.expect("no follower panics");
         done.store(true, Ordering::Relaxed);
         tearing.await.expect("nothing panics");
-        (published, starts, got)
+        (published, starts, got, log)
     });
-    let (published, (known, unknown), got) = ended.await.expect("it ends");
+    let (published, (known, unknown), got, log) = ended.await.expect("it ends");
 
     // Nothing is executed twice, and what is known was executed.
     let started = world.state().started.clone();
@@ -968,16 +1013,6 @@ async fn torn(dice: &mut Dice, restart: bool) -> bool {
     assert_eq!(known.len() + unknown, STARTS);
     assert!(started.len() >= known.len() && started.len() <= STARTS);
 
-    // What came is in the order of each publisher, without repeats.
-    let mut next = BTreeMap::new();
-    for payload in got.values() {
-        let number = u64::from_be_bytes(payload[1..9].try_into().unwrap());
-        let expected = next.entry(payload[0]).or_insert(0);
-        assert_eq!(number, *expected, "publisher {}", payload[0]);
-        let length = (number * 37 % 900) as usize;
-        assert_eq!(*payload, body(payload[0], number, length));
-        *expected += 1;
-    }
     for (whose, published) in (0..PUBLISHERS).zip(&published) {
         // Each is acknowledged or listed.
         let acknowledged = published.acknowledged.map_or(0, |number| number + 1);
@@ -995,10 +1030,13 @@ async fn torn(dice: &mut Dice, restart: bool) -> bool {
     let channel = hub.channels.values().next().unwrap();
     // Nothing is in the channel twice, all that was acknowledged is, and what came was.
     let mut there = BTreeMap::new();
-    for message in &channel.messages {
+    let all: Vec<&Bytes> = channel.forgotten.iter().chain(&channel.messages).collect();
+    for message in &all {
         let number = u64::from_be_bytes(message[1..9].try_into().unwrap());
         let next = there.entry(message[0]).or_insert(0);
         assert_eq!(number, *next, "publisher {}", message[0]);
+        let length = (number * 37 % 900) as usize;
+        assert_eq!(**message, body(message[0], number, length));
         *next += 1;
     }
     for (whose, published) in (0..PUBLISHERS).zip(&published) {
@@ -1006,11 +1044,15 @@ async fn torn(dice: &mut Dice, restart: bool) -> bool {
         let there = there.get(&whose).copied().unwrap_or(0);
         assert!(there >= acknowledged && there <= published.sent);
     }
-    for (sequence, payload) in &got {
-        assert_eq!(channel.messages[*sequence as usize], *payload);
+    for told in [&got, &log] {
+        for (sequence, payload) in &told.messages {
+            assert_eq!(all[*sequence as usize], payload);
+        }
+        assert_eq!(told.messages.len() as u64 + told.missing, told.position);
+        assert!(restart || told.position == total);
+        assert!(also == Also::Forgets || told.missing == 0);
     }
-    let missed = (got.len() as u64) < total;
-    assert!(restart || !missed);
+    let missed = total - got.messages.len() as u64;
     assert_eq!(state.past.len(), usize::from(restart));
     assert!(state.connections > 3, "it was torn");
     missed
@@ -1020,7 +1062,7 @@ async fn torn(dice: &mut Dice, restart: bool) -> bool {
 async fn whatever_is_torn_nothing_is_done_twice_or_lost_unseen() {
     let mut dice = Dice::new();
     for _ in 0..4 {
-        torn(&mut dice, false).await;
+        torn(&mut dice, Also::Nothing).await;
     }
 }
 
@@ -1029,7 +1071,17 @@ async fn a_restart_in_the_middle_is_told_to_everybody() {
     let mut dice = Dice::new();
     let mut missed = 0;
     for _ in 0..4 {
-        missed += usize::from(torn(&mut dice, true).await);
+        missed += torn(&mut dice, Also::Restarts).await;
     }
     assert!(missed > 0, "no restart came in the middle");
+}
+
+#[apply(threads_test!)]
+async fn what_the_server_does_not_have_any_more_is_a_gap_of_as_many() {
+    let mut dice = Dice::new();
+    let mut missed = 0;
+    for _ in 0..4 {
+        missed += torn(&mut dice, Also::Forgets).await;
+    }
+    assert!(missed > 0, "nothing was forgotten in time");
 }

@@ -359,6 +359,11 @@ async fn ask(talker: &mut Talker, row: &Row, body: Bytes) -> Answered {
 }
 
 fn lacks(role: &str, permission: &str) -> String {
+    // Which of the two stands in the request, which is not read for who has neither.
+    let permission = match permission {
+        "subscribe-lossless" if !LISTENERS.contains(&role) => "subscribe",
+        permission => permission,
+    };
     format!("the role `{role}` may not do this: it lacks the permission `{permission}`")
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Channel {
     /// The number of the first message that is retained.
     first: u64,
     pub(crate) messages: VecDeque<Bytes>,
+    /// Those that are not retained any more.
+    pub(crate) forgotten: Vec<Bytes>,
 }
 
 impl Channel {
@@ -127,7 +129,8 @@ impl Hub {
     pub(crate) fn retain(&mut self, name: &str, count: usize) {
         let channel = self.channel(name);
         while channel.messages.len() > count {
-            channel.messages.pop_front();
+            let oldest = channel.messages.pop_front();
+            channel.forgotten.extend(oldest);
             channel.first += 1;
         }
     }
@@ -228,6 +231,7 @@ impl Hub {
             info,
             first: 0,
             messages: VecDeque::new(),
+            forgotten: Vec::new(),
         };
         self.channels.insert(id, channel);
         Ok(self.told(id))
