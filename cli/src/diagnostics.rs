@@ -7,11 +7,11 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Format;
 
 /// Our own crates, in detail.
-const VERBOSE: &str = "warn,selium_remote_client=debug,selium_remote_transport_tokio=debug,\
+const VERBOSE: &str = "warn,selium_remote_client=debug,selium_remote_transport_quinn=debug,\
                        selium_remote_client_protocol=debug,selium_remote_certs=debug";
 
 /// Everything.
-const VERY_VERBOSE: &str = "debug,selium_remote_client=trace,selium_remote_transport_tokio=trace,\
+const VERY_VERBOSE: &str = "debug,selium_remote_client=trace,selium_remote_transport_quinn=trace,\
                             selium_remote_client_protocol=trace,selium_remote_certs=trace";
 
 /// Sends diagnostics to stderr if they are wanted. Returns what is wrong with `RUST_LOG`, if anything.

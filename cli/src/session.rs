@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::Path;
 use std::time::Duration;
 
-use selium_remote_client::{Client, ClientConfigBuilder};
+use selium_remote_client::{Client, ClientConfigBuilder, Reconnect};
 
 use crate::args::{Format, Global};
 use crate::failure::{Action, Failure};
@@ -47,7 +47,9 @@ impl Session {
     /// When there is no connection within the deadline.
     pub(crate) async fn connect_for(&self, longest: Option<usize>) -> Result<Client, Failure> {
         let global = &self.global;
+        // A command ends with its connection, and says so.
         let config = ClientConfigBuilder::default()
+            .reconnect(Reconnect::never())
             .domain(global.domain.as_str())
             .port(global.port)
             .certificate_directory(&global.cert_dir);

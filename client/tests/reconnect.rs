@@ -483,6 +483,24 @@ async fn a_publication_goes_on_by_itself_while_nobody_looks() {
 }
 
 #[apply(runtime_test!)]
+async fn what_the_server_has_is_not_sent_again() {
+    let (_server, world, client) = world().await;
+    let mut events = client.events();
+    let channel = soon(Channel::create(&client, 4_096)).await.unwrap();
+    let mut publisher = soon(channel.publish()).await.unwrap();
+    world.refuse(true);
+    world.state().cut = Some((1, Cut::Behind));
+    soon(publisher.send("x")).await.unwrap();
+    retrying(&mut events).await;
+    assert_eq!(publisher.acknowledged(), None);
+    world.state().hub.hold();
+    world.refuse(false);
+    // Nothing is taken any more: the answer to the resume has said that it was.
+    soon(publisher.flush()).await.unwrap();
+    assert_eq!(publisher.acknowledged(), Some(0));
+}
+
+#[apply(runtime_test!)]
 async fn messages_are_taken_without_a_connection_as_long_as_there_is_room() {
     let (_server, world, client) = world().await;
     let mut events = client.events();
@@ -1054,7 +1072,7 @@ async fn torn(dice: &mut Dice, also: Also) -> u64 {
     }
     let missed = total - got.messages.len() as u64;
     assert_eq!(state.past.len(), usize::from(restart));
-    assert!(state.connections > 3, "it was torn");
+    assert!(state.connections > 1, "it was torn");
     missed
 }
 

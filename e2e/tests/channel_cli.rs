@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use selium_remote_e2e::{
-    Dice, Following, PATIENCE, Run, Server, Shared, array, eventually, line, lines, number, text,
+    Dice, PATIENCE, Run, Server, Shared, array, eventually, line, lines, number, text,
 };
 use tempfile::TempDir;
 use xtask::proc::Guard;
@@ -677,21 +677,16 @@ fn a_guest_is_started_with_channels() {
         "hose",
         &["--framing", "len32", "--lossless", "--count", "1000"],
     );
-    let mut starting: Following = server.follow(&[
+    let args = ["channel:hose", "u32:100", "u64:1000"];
+    let mut start = vec![
         "start",
         "firehose.wasm",
         "start",
         "-c",
         "ChannelLifecycle,ChannelWriter",
-        "-a",
-        "channel:hose",
-        "-a",
-        "u32:100",
-        "-a",
-        "u64:1000",
-        "--attach",
-    ]);
-    starting.until("its line", |line| line.contains("wrote 1000 messages"));
+    ];
+    start.extend(args.iter().flat_map(|arg| ["-a", arg]));
+    server.selium(&start).succeeded();
     let bytes = sub.bytes();
     assert_eq!(bytes.len(), 1_000 * 104);
     for (at, framed) in bytes.chunks(104).enumerate() {
@@ -699,7 +694,5 @@ fn a_guest_is_started_with_channels() {
         assert_eq!(framed[4..12], (at as u64).to_le_bytes());
         assert!(framed[12..].iter().all(|byte| *byte == at as u8));
     }
-    starting.interrupt();
-    assert_eq!(starting.end().code, Some(0));
     delete(&server, &["hose"]);
 }

@@ -257,13 +257,15 @@ async fn firehose(client: &Client, channel: &Channel, size: u32, count: u64) -> 
 
 /// The number of a message of [`firehose`], all of which has to be as it was written.
 fn from_firehose(message: &[u8], size: usize) -> u64 {
-    assert_eq!(message.len(), size, "the length of a guest's message");
-    let (number, rest) = message.split_first_chunk::<8>().expect("a number");
-    assert!(
-        rest.iter().all(|byte| *byte == number[0]),
-        "the bytes of a guest's message: {message:?}"
-    );
-    u64::from_le_bytes(*number)
+    let number = whole(message, size);
+    number.unwrap_or_else(|| panic!("no guest wrote this: {message:?}"))
+}
+
+/// The number of a message of [`firehose`], if it is as it was written.
+fn whole(message: &[u8], size: usize) -> Option<u64> {
+    let (number, rest) = message.split_first_chunk::<8>()?;
+    let is_whole = message.len() == size && rest.iter().all(|byte| *byte == number[0]);
+    is_whole.then(|| u64::from_le_bytes(*number))
 }
 
 // --- What becomes of channels
@@ -827,10 +829,10 @@ async fn through_channels(
     let mut at = 0;
     for tenth in 1..=10 {
         while read.load(std::sync::atomic::Ordering::Relaxed) < total * tenth / 10 {
-            assert!(
-                tasks.iter().all(|task| !task.is_finished()) || tenth >= 9,
-                "a task has failed"
-            );
+            // What has gone wrong is told at once.
+            for task in tasks.extract_if(.., |task| task.is_finished()) {
+                tenths.bytes += task.await.expect("it went well");
+            }
             assert!(begun.elapsed() < PATIENCE * 10, "it does not go on");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -1091,6 +1093,7 @@ fn what_the_runtime_drops_is_a_gap_of_unknown_size() {
             let process = firehose(&client, &channel, SIZE as u32, 0).await;
             // A number that was left out is behind a gap; without one they go on by one.
             let (mut last, mut gaps, mut told_gap, mut read) = (None, 0, true, 0u32);
+            let mut torn = 0;
             let begun = Instant::now();
             while gaps < 3 || read < 1_000 {
                 assert!(
@@ -1099,7 +1102,12 @@ fn what_the_runtime_drops_is_a_gap_of_unknown_size() {
                 );
                 match item(&mut lax).await {
                     SubscribeItem::Message { payload, .. } => {
-                        let number = from_firehose(&payload, SIZE);
+                        // The runtime lets a writer overtake a weak reader in the middle of a message, and does not say so.
+                        let Some(number) = whole(&payload, SIZE) else {
+                            assert_eq!(payload.len(), SIZE);
+                            (torn, told_gap) = (torn + 1, true);
+                            continue;
+                        };
                         match last {
                             Some(last) if !told_gap => assert_eq!(number, last + 1),
                             Some(last) => assert!(number > last, "{number} after {last}"),
@@ -1111,6 +1119,11 @@ fn what_the_runtime_drops_is_a_gap_of_unknown_size() {
                     other => panic!("{other:?}"),
                 }
             }
+            eprintln!("{backpressure:?}: {read} read, {gaps} gaps, {torn} torn");
+            assert!(
+                torn <= gaps,
+                "messages are torn where some are missing only"
+            );
             process.stop().await.expect("stopped");
             channel.delete().await.expect("deleted");
         }
@@ -1176,7 +1189,7 @@ fn who_leaves_holds_nobody_up() {
                 channel.share().await.expect("shared");
             }
             let mut publisher = publish(&channel).await;
-            let leaving = subscribe(&channel, lossless()).await;
+            let leaving = subscribe(&connect_to(&server, &channel).await, lossless()).await;
             let mut staying = subscribe(&channel, lossless()).await;
             let all = async {
                 send_script(&mut publisher, &script, 0..2_000).await;
@@ -1195,6 +1208,32 @@ fn who_leaves_holds_nobody_up() {
                 }
             };
             join!(all, reading);
+            channel.delete().await.expect("deleted");
+        }
+    });
+}
+
+#[test]
+#[ignore = "the connection's window shrinks below what a stream holds that nobody reads (proto-core, ReceiveCredit::due), and the others stop"]
+fn a_subscription_that_is_not_read_holds_up_no_other_on_its_connection() {
+    let Some(server) = SERVER.get() else {
+        return;
+    };
+    let script = Script::new(&mut Dice::seeded("one connection"), 1, 8 * KIB);
+    block_on(async {
+        let client = connect(&server).await;
+        for _ in 0..30 {
+            let channel = channel(&client, 64 * KIB).await;
+            let unread = subscribe(&channel, lossless()).await;
+            let mut staying = subscribe(&channel, lossless()).await;
+            let mut publisher = publish(&channel).await;
+            // As much as the server's ring has room for beside what it is told of each message.
+            let all = async {
+                send_script(&mut publisher, &script, 0..800).await;
+                flush(&mut publisher).await;
+            };
+            join!(all, read_script(&mut staying, &script, 0..800));
+            drop(unread);
             channel.delete().await.expect("deleted");
         }
     });

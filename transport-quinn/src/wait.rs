@@ -175,6 +175,7 @@ mod tests {
                 std::hint::spin_loop();
             }
         };
+        let mut missed = 0;
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 1..=ROUNDS {
@@ -197,11 +198,11 @@ mod tests {
                 let first = heard.as_mut().poll(cx);
                 wait_for(&rung, round);
                 if first.is_pending() {
-                    assert_eq!(count.woken(), 1, "round {round}: nobody is woken");
-                    assert!(heard.poll(cx).is_ready());
+                    missed += usize::from(count.woken() == 0 || heard.poll(cx).is_pending());
                 }
             }
         });
+        assert_eq!(missed, 0, "of {ROUNDS}");
     }
 
     #[test]

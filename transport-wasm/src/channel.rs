@@ -52,6 +52,11 @@ impl SharedId {
         Self(raw)
     }
 
+    /// What a process was given as an argument: see [`crate::entry::wide`]. A number that nobody shared is refused when it is attached to.
+    pub fn from_argument(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number that the host knows it by, to be handed to a process as an argument.
     pub fn get(self) -> u64 {
         self.0
@@ -121,6 +126,15 @@ impl Channel {
             slot: Some(Slot::new(raw)),
             created: false,
         })
+    }
+
+    /// The channel that this process was given as an argument of kind i32, which is a slot of its own. It is detached when dropped. Only once for each
+    /// argument, and for nothing else: any other number is somebody else's slot, or nobody's.
+    pub fn from_argument(slot: i32) -> Self {
+        Self {
+            slot: Some(Slot::new(slot.cast_unsigned())),
+            created: false,
+        }
     }
 
     /// `u32::MAX` (never a slot) while the channel is being dropped.

@@ -125,6 +125,48 @@ macro_rules! entrypoint {
     };
 }
 
+/// What [`numbers_entrypoint!`](crate::numbers_entrypoint) expands to. Returns when `serve` does, or when the host shuts down.
+#[doc(hidden)]
+pub fn run_numbers<const N: usize, F>(words: [i32; N], serve: impl FnOnce([i32; N]) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
+    // An error means that the host is gone; there is nobody to tell.
+    let _ = executor::run(serve(words));
+}
+
+/// A 64-bit argument from its halves.
+pub fn wide(low: i32, high: i32) -> u64 {
+    (u64::from(high.cast_unsigned()) << 32) | u64::from(low.cast_unsigned())
+}
+
+/// Exports a function `name(log_uri, words...)` that runs an `async fn([i32; N])` to its end, for arguments that are numbers: a word for each of up
+/// to 32 bits, two for each of 64, the low one first ([`wide`]). The log URI is ignored.
+///
+/// Works in crates with `#![forbid(unsafe_code)]`.
+///
+/// ```
+/// #![forbid(unsafe_code)]
+/// use selium_remote_transport_wasm::entry::wide;
+///
+/// selium_remote_transport_wasm::numbers_entrypoint!(count, serve, size, limit_low, limit_high);
+///
+/// async fn serve([size, low, high]: [i32; 3]) {
+///     let _ = (size, wide(low, high));
+/// }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! numbers_entrypoint {
+    ($name:ident, $serve:path $(, $word:ident)*) => {
+        /// Entrypoint for the host: log URI and numbers.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $name(_log_uri: i32, _log_uri_len: i32 $(, $word: i32)*) {
+            $crate::entry::run_numbers([$($word),*], $serve);
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,11 @@
 //! A crate that forbids `unsafe` can export an entrypoint, and the exported function runs the server.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use selium_remote_transport_wasm::{
-    entry::{ArgumentError, StartArguments},
-    entrypoint, fake,
+    entry::{ArgumentError, StartArguments, wide},
+    entrypoint, fake, numbers_entrypoint,
 };
 
 thread_local! {
@@ -29,4 +29,21 @@ fn exported_entrypoint_gets_its_arguments() {
         port: 7000,
     };
     assert_eq!(SEEN.take(), Some(Ok(expected)));
+}
+
+thread_local! {
+    static COUNTED: Cell<(i32, u64)> = const { Cell::new((0, 0)) };
+}
+
+async fn count([size, low, high]: [i32; 3]) {
+    COUNTED.set((size, wide(low, high)));
+}
+
+numbers_entrypoint!(count_of_the_test_module, count, size, low, high);
+
+#[test]
+fn exported_entrypoint_gets_its_numbers() {
+    fake::reset();
+    count_of_the_test_module(0, 0, 7, -2, 1);
+    assert_eq!(COUNTED.get(), (7, 0x1_ffff_fffe));
 }

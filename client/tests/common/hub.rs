@@ -376,6 +376,11 @@ impl Hub {
         self.unread.clear();
     }
 
+    /// Takes no messages from now on.
+    pub(crate) fn hold(&mut self) {
+        self.paused = true;
+    }
+
     /// Forgets which publications there were.
     pub(crate) fn forget(&mut self) {
         self.intakes.clear();

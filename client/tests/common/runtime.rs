@@ -3,6 +3,9 @@
 //!
 //! Tests use no runtime by any other way, so that the same suite runs on each. (`tokio::select!`, `tokio::join!` and
 //! tokio's channels are no runtime: they work everywhere.)
+//!
+//! The executors of async-std and smol live as long as the process, and their threads print where the test prints that
+//! was the first: what a task prints, a panic included, is seen with `--nocapture` only.
 
 #![allow(unused_imports, unused_macros, reason = "not every test file uses all")]
 

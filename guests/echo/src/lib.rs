@@ -1,50 +1,46 @@
 //! Writes each message that it reads from one channel to another: for request and reply, and for tests of channels as arguments.
 //!
 //! Needs `ChannelLifecycle`, `ChannelReader` and `ChannelWriter`. It loses nothing: it holds up who writes to its input, and is held up by who
-//! reads its output.
+//! reads its output. It has no log, and ends when one of the channels does. Nobody else should write to its output: what they write is seen only
+//! with its next message, since it keeps its writer.
+//!
+//! - `echo`, arguments of kind u64: two shared channels, the input and the output.
+//! - `echo_handles`, arguments of kind i32: the channels themselves.
 
-use futures_util::{SinkExt, StreamExt};
-use selium_userland::{
-    entrypoint,
-    io::{Channel, DriverError, SharedChannel},
+use selium_remote_transport_wasm::{
+    HostError,
+    channel::{Channel, MAX_FRAME, ReadError, SharedId},
+    entry::wide,
+    numbers_entrypoint,
 };
 
-/// The longest message.
-const MAX_MESSAGE: u32 = 1024 * 1024;
+numbers_entrypoint!(echo, shared, input_low, input_high, output_low, output_high);
+numbers_entrypoint!(echo_handles, handles, input, output);
 
-/// With shared channels: each parameter is a resource of kind u64, a number to attach to.
-#[entrypoint]
-#[allow(unsafe_code)] // see inside
-pub async fn echo(input: u64, output: u64) -> Result<(), DriverError> {
-    // Safety: the runtime refuses a start whose numbers are not those of shared resources.
-    let (input, output) = unsafe {
-        (
-            SharedChannel::from_raw(input),
-            SharedChannel::from_raw(output),
-        )
-    };
-    let input = Channel::attach_shared(input).await?;
-    let output = Channel::attach_shared(output).await?;
-    pump(input, output).await
-}
-
-/// With the channels themselves: each parameter is a resource of kind i32, a handle.
-#[entrypoint]
-#[allow(unsafe_code)] // see inside
-pub async fn echo_handles(input: i32, output: i32) -> Result<(), DriverError> {
-    let handle = |handle: i32| u64::try_from(handle).map_err(|_| DriverError::InvalidArgument);
-    let (input, output) = (handle(input)?, handle(output)?);
-    // Safety: the runtime has put the channels into this process's table under these numbers.
-    let (input, output) = unsafe { (Channel::from_raw(input), Channel::from_raw(output)) };
-    pump(input, output).await
-}
-
-async fn pump(input: Channel, output: Channel) -> Result<(), DriverError> {
-    let mut reader = input.subscribe(MAX_MESSAGE).await?;
-    tracing::info!("echoing");
-    let mut writer = output.publish().await?;
-    while let Some(frame) = reader.next().await {
-        writer.send(frame?.payload).await?;
+async fn shared([input_low, input_high, output_low, output_high]: [i32; 4]) {
+    let input = SharedId::from_argument(wide(input_low, input_high));
+    let output = SharedId::from_argument(wide(output_low, output_high));
+    if let (Ok(input), Ok(output)) = (Channel::attach(input).await, Channel::attach(output).await) {
+        let _ = pump(&input, &output).await;
     }
-    Ok(())
+}
+
+async fn handles([input, output]: [i32; 2]) {
+    let _ = pump(
+        &Channel::from_argument(input),
+        &Channel::from_argument(output),
+    )
+    .await;
+}
+
+async fn pump(input: &Channel, output: &Channel) -> Result<(), HostError> {
+    let mut reader = input.strong_reader().await?;
+    let mut writer = output.strong_writer().await?;
+    loop {
+        match reader.read(MAX_FRAME as u32).await {
+            Ok(frame) => writer.write_owned(frame.payload.into()).await?,
+            Err(ReadError::Host(error)) => return Err(error),
+            Err(_) => return Ok(()),
+        }
+    }
 }

@@ -1,44 +1,59 @@
 //! Writes numbered messages to a channel as fast as it can, then stays alive for ever.
 //!
-//! For tests of backpressure, gaps and fairness, and for benches. Needs `ChannelLifecycle` and `ChannelWriter`.
+//! For tests of backpressure, gaps and fairness, and for benches. Needs `ChannelLifecycle` and `ChannelWriter`. It has no log.
+//!
+//! Entrypoint `start`, arguments `output` (u64, a shared channel), `size` (u32) and `count` (u64): writes `count` messages of `size` bytes (at least 8),
+//! for ever when `count` is 0. Each begins with its number, from 0, in 8 bytes, the lowest first; the others repeat the lowest of them.
 
-use futures_util::SinkExt;
-use selium_userland::{
-    entrypoint,
-    io::{Channel, DriverError, SharedChannel},
+use selium_remote_transport_wasm::{
+    HostError,
+    channel::{Channel, MAX_FRAME, SharedId},
+    entry::wide,
+    numbers_entrypoint,
 };
 
 /// The shortest message: its number.
 const MIN_SIZE: usize = 8;
 
-/// Writes `count` messages of `size` bytes (at least 8) to a shared channel (a resource of kind u64); for ever when `count` is 0.
-///
-/// Each begins with its number, from 0, in 8 bytes, the least significant first. The others repeat the lowest of them.
-#[entrypoint]
-#[allow(unsafe_code)] // see inside
-pub async fn start(output: u64, size: u32, count: u64) -> Result<(), DriverError> {
-    // Safety: the runtime refuses a start whose number is not that of a shared resource.
-    let output = unsafe { SharedChannel::from_raw(output) };
-    let output = Channel::attach_shared(output).await?;
-    let size = usize::try_from(size).map_err(|_| DriverError::InvalidArgument)?;
-    let mut writer = output.publish().await?;
+numbers_entrypoint!(
+    start,
+    serve,
+    output_low,
+    output_high,
+    size,
+    count_low,
+    count_high
+);
+
+async fn serve([output_low, output_high, size, count_low, count_high]: [i32; 5]) {
+    let output = SharedId::from_argument(wide(output_low, output_high));
+    let size = usize::try_from(size.cast_unsigned()).unwrap_or(MAX_FRAME);
+    let _ = pour(
+        output,
+        size.clamp(MIN_SIZE, MAX_FRAME),
+        wide(count_low, count_high),
+    )
+    .await;
+    core::future::pending::<()>().await;
+}
+
+async fn pour(output: SharedId, size: usize, count: u64) -> Result<(), HostError> {
+    let output = Channel::attach(output).await?;
+    // Freed when it is done: an idle one would freeze the channel for others.
+    let mut writer = output.strong_writer().await?;
     let mut number = 0_u64;
     while count == 0 || number < count {
-        writer.send(message(number, size)).await?;
+        writer.write_owned(message(number, size)).await?;
         number = number.wrapping_add(1);
     }
-    // An idle strong writer would freeze the channel for others, and nobody else can free it.
-    writer.downgrade().await?;
-    tracing::info!("wrote {number} messages");
-    std::future::pending::<()>().await;
     Ok(())
 }
 
 fn message(number: u64, size: usize) -> Vec<u8> {
     let bytes = number.to_le_bytes();
     let [low, ..] = bytes;
-    let mut message = Vec::with_capacity(size.max(MIN_SIZE));
+    let mut message = Vec::with_capacity(size);
     message.extend_from_slice(&bytes);
-    message.resize(size.max(MIN_SIZE), low);
+    message.resize(size, low);
     message
 }

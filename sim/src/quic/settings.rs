@@ -22,7 +22,7 @@ pub struct EndSettings {
 }
 
 impl EndSettings {
-    /// What the client's dialling sets (`transport-tokio`).
+    /// What the client's dialling sets (`transport-quinn`).
     #[must_use]
     pub const fn client() -> Self {
         Self {
