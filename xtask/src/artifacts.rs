@@ -123,9 +123,9 @@ pub(crate) fn cli(project: &Project) -> Result<PathBuf> {
 /// The file in a shared target folder that says for which clone the modules in it were built.
 const BUILT_FOR: &str = "built-for";
 
-/// Makes cargo build the modules anew when another clone was the last to build here. Modules have the same file names
-/// in every clone, and cargo, which tells the clones apart by everything else, takes another's for its own.
-fn claim(target_dir: &Path, root: &Path) -> Result<()> {
+/// Makes cargo build our packages anew when another clone was the last to build here. They have the same names and file
+/// names in every clone, and cargo, which only looks whether files have become newer, takes another's for its own.
+fn claim(target_dir: &Path, root: &Path, guests: &[String]) -> Result<()> {
     let mark = target_dir.join(BUILT_FOR);
     let root = root.display().to_string();
     if fs::read_to_string(&mark).is_ok_and(|last| last == root) {
@@ -133,6 +133,17 @@ fn claim(target_dir: &Path, root: &Path) -> Result<()> {
     }
     for profile in ["wasm", "release"] {
         let folder = target_dir.join(TARGET).join(profile);
+        let is_ours = |name: &str| {
+            let package = name.rsplit_once('-').map_or(name, |(package, _)| package);
+            package.starts_with("selium-remote") || guests.iter().any(|guest| guest == package)
+        };
+        for known in entries(&folder.join(".fingerprint"))? {
+            let name = known.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(is_ours) {
+                fs::remove_dir_all(&known)
+                    .with_context(|| format!("cannot remove {}", known.display()))?;
+            }
+        }
         for folder in [folder.clone(), folder.join("deps"), folder.join("examples")] {
             for module in wasm_in(&folder)? {
                 fs::remove_file(&module)
@@ -147,18 +158,21 @@ fn claim(target_dir: &Path, root: &Path) -> Result<()> {
 
 /// The modules in a folder; none when there is no such folder.
 fn wasm_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = entries(folder)?;
+    found.retain(|path| path.extension().is_some_and(|it| it == "wasm"));
+    Ok(found)
+}
+
+/// What is in a folder; nothing when there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
     let cannot = || format!("cannot list {}", folder.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(cannot)? {
-        let path = entry.with_context(cannot)?.path();
-        if path.extension().is_some_and(|it| it == "wasm") {
-            found.push(path);
-        }
-    }
-    Ok(found)
+    fs::read_dir(folder)
+        .with_context(cannot)?
+        .map(|entry| Ok(entry.with_context(cannot)?.path()))
+        .collect()
 }
 
 fn build_wasm(
@@ -167,7 +181,7 @@ fn build_wasm(
     target_dir: &Path,
     project: &Project,
 ) -> Result<()> {
-    claim(target_dir, &project.root)?;
+    claim(target_dir, &project.root, &guest_names(project)?)?;
     toolchain.apply(command);
     command.arg("--target-dir").arg(target_dir);
     // Flags meant for this machine's programs would break the module, and panic messages must not carry the paths of
@@ -236,19 +250,31 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let deps = folder.path().join(TARGET).join("wasm/deps");
         fs::create_dir_all(&deps).expect("is made");
-        let (module, other) = (deps.join("m.wasm"), deps.join("libm.rlib"));
+        let known = folder.path().join(TARGET).join("wasm/.fingerprint");
+        let ours = [
+            deps.join("m.wasm"),
+            known.join("selium-remote-provision-0123456789abcdef"),
+            known.join("hello-0123456789abcdef"),
+        ];
+        let others = [deps.join("libm.rlib"), known.join("bytes-0123456789abcdef")];
         let built = || {
-            fs::write(&module, "m").expect("writes");
-            fs::write(&other, "r").expect("writes");
+            for path in ours.iter().chain(&others) {
+                match path.starts_with(&known) {
+                    true => fs::create_dir_all(path).expect("is made"),
+                    false => fs::write(path, "x").expect("writes"),
+                }
+            }
         };
+        let claim = |root| claim(folder.path(), Path::new(root), &["hello".to_owned()]);
+        let there = |paths: &[PathBuf]| paths.iter().filter(|path| path.exists()).count();
         built();
-        claim(folder.path(), Path::new("/one")).expect("claims");
-        assert!(!module.exists() && other.exists(), "nobody had claimed it");
+        claim("/one").expect("claims");
+        assert_eq!((there(&ours), there(&others)), (0, 2), "nobody's");
         built();
-        claim(folder.path(), Path::new("/one")).expect("claims");
-        assert!(module.exists(), "one's own");
-        claim(folder.path(), Path::new("/two")).expect("claims");
-        assert!(!module.exists() && other.exists());
+        claim("/one").expect("claims");
+        assert_eq!((there(&ours), there(&others)), (3, 2), "one's own");
+        claim("/two").expect("claims");
+        assert_eq!((there(&ours), there(&others)), (0, 2), "another's");
     }
 
     #[test]
