@@ -394,7 +394,7 @@ fn the_server_refuses_it_too() {
                 &named(start("big", vec![EntrypointArg::Resource(id)])),
             )
             .await;
-            assert_eq!(error.code, ErrorCode::Unsupported, "{error:?}");
+            assert_eq!(error.code, ErrorCode::NotFound, "{error:?}");
         }
 
         // Nothing is left in the queue; other tests' starts come and go.
