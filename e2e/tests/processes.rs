@@ -453,7 +453,7 @@ fn errors_name_the_thing_and_the_server_lives_on() {
         ),
         (
             &["start", "hello.wasm", "hello", "-a", "resource:1"],
-            "error: cannot start `hello.wasm`: unsupported: this server has no resources to pass as arguments yet\n"
+            "error: cannot start `hello.wasm`: not found: there is no channel `0000000000000001`\n"
                 .to_owned(),
         ),
         (
