@@ -1,10 +1,12 @@
 //! The stock runtime as a child process, started the way the documentation says.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -167,13 +169,16 @@ pub const SECURE: [&str; 2] = ["NetTlsServerConfig", "TimeRead"];
 /// A UDP port that was free a moment ago; the runtime cannot be asked which one it took.
 ///
 /// It lies below the range that systems give to clients' sockets, which would take one of that range before the runtime
-/// does.
+/// does. None is given twice in one process: somebody may be about to use it.
 pub fn free_port() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut number = RandomState::new().build_hasher().finish();
     for _ in 0..1_000 {
         let port = 20_000 + u16::try_from(number % 12_000).unwrap_or_default();
         // The runtime listens on all addresses, whatever it is told.
-        if UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+        if !given.contains(&port) && UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+            given.insert(port);
             return Ok(port);
         }
         number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1) >> 1;
