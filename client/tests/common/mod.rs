@@ -349,6 +349,8 @@ async fn play<A: Application>(
 ) {
     let origin = Instant::now();
     let mut core = ServerConnection::new(limits);
+    // A client that has gone takes nothing more; what it said before it went is read all the same.
+    let mut gone = false;
     loop {
         while let Some(event) = core.poll_event() {
             match event {
@@ -357,9 +359,7 @@ async fn play<A: Application>(
             }
         }
         while let Some(mut transmit) = core.poll_transmit(MAX_WRITE) {
-            if send.write_all_chunks(&mut transmit.parts).await.is_err() {
-                return;
-            }
+            gone = gone || send.write_all_chunks(&mut transmit.parts).await.is_err();
         }
         if core.is_closed() {
             let _ = send.finish();

@@ -53,6 +53,8 @@ impl SendCredit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceiveCredit {
     window: u64,
+    /// The largest window so far: what may be held unread.
+    room: u64,
     limit: u64,
     received: u64,
     consumed: u64,
@@ -71,6 +73,7 @@ impl ReceiveCredit {
     pub(crate) fn growing(first: usize, window: usize) -> Self {
         Self {
             window: window as u64,
+            room: window.max(first) as u64,
             limit: first as u64,
             received: 0,
             consumed: 0,
@@ -82,6 +85,7 @@ impl ReceiveCredit {
     /// Changes the window; credit that was given stays given.
     pub(crate) fn set_window(&mut self, window: usize) {
         self.window = window as u64;
+        self.room = self.room.max(self.window);
     }
 
     /// Bytes received in all.
@@ -123,16 +127,17 @@ impl ReceiveCredit {
     /// back, or the message in reassembly is about to stop for want of credit. (With larger steps a sender on a long path
     /// waits for a good part of its window all the time.)
     pub(crate) fn update(&mut self) -> Option<u64> {
-        self.give(self.window.div_ceil(STEPS), u64::MAX)
+        self.give(self.due(), self.window.div_ceil(STEPS), u64::MAX)
     }
 
     /// The same for the connection, whose window streams share. What unread streams hold of it never comes back, so that
     /// an eighth of the rest is worth a frame; and others may use what is meant for messages in reassembly, so that it is
     /// given once.
     pub(crate) fn shared_update(&mut self) -> Option<u64> {
-        let rest = self.due().saturating_sub(self.received).min(self.window);
-        let most = self.due().saturating_add(self.missing);
-        self.give(rest.div_ceil(STEPS), most)
+        let due = self.shared_due();
+        let rest = due.saturating_sub(self.received).min(self.window);
+        let most = due.saturating_add(self.missing);
+        self.give(due, rest.div_ceil(STEPS), most)
     }
 
     /// The limit if there were no messages in reassembly that others wait for.
@@ -142,10 +147,20 @@ impl ReceiveCredit {
             .saturating_add(self.window)
     }
 
-    fn give(&mut self, worth: u64, most: u64) -> Option<u64> {
+    /// The same for the connection. A window shrinks for the sake of what is on its way; what streams hold unread may be more
+    /// than it then, and must not stop the others. So there is room for as much unread as ever, and a window on its way.
+    fn shared_due(&self) -> u64 {
+        self.consumed
+            .saturating_add(self.reassembling)
+            .saturating_add(self.room)
+            .min(self.received.saturating_add(self.window))
+            .max(self.due())
+    }
+
+    fn give(&mut self, due: u64, worth: u64, most: u64) -> Option<u64> {
         let half = self.window.div_ceil(2);
         let ahead = self.received.saturating_add(self.missing.min(half));
-        let limit = self.due().max(ahead.min(most));
+        let limit = due.max(ahead.min(most));
         let gain = limit.saturating_sub(self.limit);
         // A sender with less than the price of one byte is stuck: windows of a few bytes return their credit sooner.
         let worth = worth.min(self.window.saturating_sub(MESSAGE_OVERHEAD as u64));
@@ -255,6 +270,18 @@ mod tests {
             assert!(credit.receive(125));
             credit.consume(125);
             assert!(credit.shared_update().is_some());
+        }
+    }
+
+    #[test]
+    fn a_shrinking_window_leaves_something_beside_what_is_unread() {
+        let mut credit = ReceiveCredit::new(1_000);
+        assert!(credit.receive(250)); // Nobody reads it: a stream's part of the window.
+        credit.set_window(125);
+        for _ in 0..100 {
+            assert!(credit.receive(25));
+            credit.consume(25);
+            let _ = credit.shared_update();
         }
     }
 
