@@ -8,6 +8,8 @@
 
 mod common;
 
+use core::time::Duration;
+
 use common::{
     config,
     watch::Side,
@@ -159,6 +161,24 @@ fn events(world: &mut World, traffic: &mut Traffic, asked: &mut Asked) -> bool {
     moved
 }
 
+/// The same, while time passes in these steps, over and over.
+fn settle_slowly(world: &mut World, traffic: &mut Traffic, asked: &mut Asked, steps: &[u64]) {
+    let mut steps = steps.iter().cycle();
+    let mut idle = 0;
+    // Nothing may move while a write is on its way for a step.
+    while idle < 4 {
+        let mut moved = traffic.queue(world);
+        for side in [Side::Client, Side::Server] {
+            moved |= world.write(side, MAX_WRITE);
+            let passed = Duration::from_millis(*steps.next().expect("a cycle"));
+            world.now = world.now.saturating_add(passed);
+            moved |= world.arrive(side, usize::MAX);
+        }
+        moved |= events(world, traffic, asked);
+        idle = if moved { 0 } else { idle + 1 };
+    }
+}
+
 /// Carries and reads everything until nothing moves.
 fn settle(world: &mut World, traffic: &mut Traffic, asked: &mut Asked) {
     loop {
@@ -299,6 +319,47 @@ proptest! {
         }
         let mut asked = Asked::default();
         settle(&mut world, &mut traffic, &mut asked);
+        world.assert_open();
+        let held: Vec<_> = traffic.streams.values().map(|flow| (flow.is_read, flow.got, flow.sizes.len())).collect();
+        prop_assert!(traffic.is_complete(), "(read, got, of): {:?}", held);
+    }
+
+    /// The same while windows grow and shrink with the path: what unread streams have got in a large window is not taken
+    /// from the others in a small one.
+    #[test]
+    fn a_stream_that_is_not_read_holds_up_no_other_on_its_connection(
+        stream in 8_000usize..40_000,
+        growth in 1usize..6,
+        unread in proptest::collection::vec(self::stream(), 1..4),
+        read in proptest::collection::vec(self::stream(), 1..4),
+        spare in 64usize..4_000,
+        steps in proptest::collection::vec(prop_oneof![Just(0u64), 1u64..6, 80u64..400, Just(11_000)], 1..24),
+    ) {
+        let longest = 3_000;
+        let connection = unread.len() * (stream + 2 * (longest + 32)) + spare;
+        let limits = Limits::with(|limits| {
+            limits.connection_window = connection;
+            limits.max_connection_window = connection * growth;
+            limits.stream_window = stream;
+            limits.reassembly = 50_000;
+            limits.max_message = 50_000;
+        });
+        let mut world = World::open(limits, limits, true);
+        let mut traffic = Traffic::new();
+        for (flow, is_read) in unread.iter().map(|s| (s, false)).chain(read.iter().map(|s| (s, true))) {
+            let kind = if flow.to_server { StreamKind::ToServer } else { StreamKind::ToClient };
+            let most = if is_read { 20_000 } else { longest };
+            let sizes = flow.sizes.iter().cycle().take(400).map(|size| (*size).min(most));
+            let mut enough = connection * (growth + 4);
+            let sizes = sizes.take_while(|size| {
+                let more = enough > 0;
+                enough = enough.saturating_sub(*size);
+                more
+            });
+            traffic.add(&mut world, kind, sizes.collect(), is_read);
+        }
+        let mut asked = Asked::default();
+        settle_slowly(&mut world, &mut traffic, &mut asked, &steps);
         world.assert_open();
         let held: Vec<_> = traffic.streams.values().map(|flow| (flow.is_read, flow.got, flow.sizes.len())).collect();
         prop_assert!(traffic.is_complete(), "(read, got, of): {:?}", held);

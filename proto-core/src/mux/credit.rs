@@ -48,12 +48,23 @@ impl SendCredit {
 /// Bytes of a message in reassembly count as consumed, so that a message larger than the window can arrive. When it is
 /// complete they count as unread again, so that no further credit is given until it was read. The second line lets a
 /// message that has begun arrive although earlier ones are unread: it holds a part of the reassembly budget, which
-/// others wait for. On a stream nothing else can use that credit; a stream holds its window and two messages at most. On
-/// the connection it is bounded by the budget: `limit <= consumed + in reassembly + window + missing`.
+/// others wait for. On a stream nothing else can use that credit; a stream holds its largest window so far and two
+/// messages at most.
+///
+/// The connection's credit is shared, and its window follows the path, so that it may become smaller than what streams
+/// hold unread:
+///
+/// ```text
+/// limit <= received + window                                          what is on its way
+/// limit <= consumed + in reassembly + largest window so far + missing what is held
+/// ```
+///
+/// (Limits that were given in a larger window stay.) What has arrived and was not read is therefore at most the largest
+/// window so far, and the messages in reassembly, each with its overhead: the reassembly budget bounds those.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceiveCredit {
     window: u64,
-    /// The largest window so far: what may be held unread.
+    /// The largest window so far: as much may be held unread on the connection.
     room: u64,
     limit: u64,
     received: u64,
@@ -330,5 +341,26 @@ mod tests {
         assert_eq!(credit.update(), Some(150));
         credit.set_window(200);
         assert_eq!(credit.update(), Some(300));
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_by_the_largest_window_and_what_is_in_reassembly() {
+        let mut credit = ReceiveCredit::new(1_000);
+        let mut begun = 0;
+        // A sender that uses all it gets, a receiver that reads nothing, and windows of all sizes.
+        for (window, message) in [(4_000, 0), (100, 300), (2_000, 5_000), (50, 0), (3_000, 70)] {
+            credit.set_window(window);
+            credit.begin(0, message);
+            begun += message as u64;
+            for _ in 0..20 {
+                let ahead = credit.limit - credit.received;
+                assert!(credit.receive(ahead as usize));
+                if let Some(limit) = credit.shared_update() {
+                    assert!(limit - credit.received <= window as u64);
+                }
+            }
+            assert!(credit.received <= 4_000 + begun, "{}", credit.received);
+        }
+        assert!(credit.received > 4_000, "{}", credit.received);
     }
 }

@@ -75,6 +75,8 @@ struct Receiver {
     dropped: BTreeSet<u64>,
     /// The most credit that it may have given at any time so far.
     most: BTreeMap<u64, u64>,
+    /// Bytes of messages in reassembly that it takes.
+    budget: u64,
 }
 
 /// Both sides, as senders and receivers.
@@ -330,6 +332,7 @@ impl Receiver {
             partial: BTreeMap::new(),
             dropped: BTreeSet::new(),
             most: BTreeMap::new(),
+            budget: limits.reassembly as u64,
         }
     }
 
@@ -393,6 +396,11 @@ impl Receiver {
         let missing = self.partial.get(&id).map_or(0, |partial| partial.1);
         let all_unread: u64 = self.unread.values().sum();
         let all_missing: u64 = self.partial.values().map(|partial| partial.1).sum();
+        let arrived: u64 = self.partial.values().map(|partial| partial.0).sum();
+        let overheads = (self.received.len() * MESSAGE_OVERHEAD) as u64;
+        let room = self.windows.0 + self.budget + overheads;
+        let held = all_unread + arrived;
+        assert!(held <= room, "{held} bytes unread, at most {room}");
         for (of, unread, missing, window) in [
             (id, unread, missing, self.windows.1),
             (0, all_unread, all_missing, self.windows.0),
