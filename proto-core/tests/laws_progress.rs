@@ -364,4 +364,47 @@ proptest! {
         let held: Vec<_> = traffic.streams.values().map(|flow| (flow.is_read, flow.got, flow.sizes.len())).collect();
         prop_assert!(traffic.is_complete(), "(read, got, of): {:?}", held);
     }
+
+    /// What the server keeps of a stream, and has released, is bounded by that stream's window: however many such streams
+    /// there are, and however small the connection's window is, they hold up no other. Read later, they go on.
+    #[test]
+    fn a_stream_that_waits_holds_up_no_other_once_released(
+        window in 100usize..4_000,
+        stream in 33usize..4_000,
+        waiting in proptest::collection::vec(self::stream(), 1..8),
+        read in proptest::collection::vec(self::stream(), 1..4),
+    ) {
+        let room = Room { connection: window, stream, budget: 50_000 };
+        let mut world = World::open(room.limits(), room.limits(), false);
+        let mut traffic = Traffic::new();
+        traffic.keeps = Some(Vec::new());
+        let long = |sizes: Vec<usize>| sizes.iter().cycle().take(60).map(|size| (*size).min(3_000)).collect::<Vec<_>>();
+        for flow in &waiting {
+            traffic.add(&mut world, StreamKind::ToServer, long(fitting(flow, room)), false);
+        }
+        for flow in &read {
+            let kind = if flow.to_server { StreamKind::ToServer } else { StreamKind::ToClient };
+            traffic.add(&mut world, kind, fitting(flow, room), true);
+        }
+        let mut asked = Asked::default();
+        settle(&mut world, &mut traffic, &mut asked);
+        world.assert_open();
+        prop_assert!(traffic.is_complete(), "stuck");
+        let kept = traffic.keeps.take().unwrap_or_default();
+        let mut by_stream = std::collections::BTreeMap::<RequestId, usize>::new();
+        for (id, cost) in &kept {
+            *by_stream.entry(*id).or_default() += cost;
+        }
+        for held in by_stream.values() {
+            prop_assert!(*held <= stream + 2 * (3_000 + 32), "a stream holds {} of {}", held, stream);
+        }
+        for (id, cost) in kept {
+            world.consume(Side::Server, id, cost);
+        }
+        for flow in traffic.streams.values_mut() {
+            flow.is_read = true;
+        }
+        settle(&mut world, &mut traffic, &mut asked);
+        prop_assert!(traffic.is_complete(), "stuck afterwards");
+    }
 }

@@ -22,6 +22,9 @@ const MAX_STEPS: usize = 500;
 const REQUESTS: usize = 8;
 const STREAMS: usize = 6;
 
+/// The longest message of use on streams that have one, in bytes.
+const LONGEST: usize = 1_000;
+
 /// A message with what was lost in front of it: nothing, so many, or an unknown number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Message {
@@ -417,6 +420,9 @@ impl World {
         } else {
             let opened = self.server.respond_stream(id, vec![5; len], exchange.kind);
             exchange.opened = opened.is_ok();
+            if id.get() % 3 == 1 {
+                self.server.set_longest(id, LONGEST);
+            }
             exchange.answered = Some(opened.is_ok().then_some(len));
         }
     }
@@ -506,6 +512,14 @@ impl World {
                 assert!(exchange.opened && !exchange.up.heard);
                 exchange.up.got(seq, payload.len());
                 exchange.unread_up.push(cost);
+                // Every other stream holds nothing of the connection's window.
+                if id.get() % 2 == 1 {
+                    self.server.release(id, cost);
+                }
+            }
+            ServerEvent::TooLong { id, len, .. } => {
+                assert!(id.get() % 3 == 1 && len > LONGEST as u64);
+                assert!(self.of(id).opened);
             }
             ServerEvent::Ended { id } => {
                 let exchange = self.of(id);

@@ -23,6 +23,9 @@ use crate::{
 /// The most steps of one run.
 const MAX_STEPS: usize = 400;
 
+/// The longest message of use on streams that have one, in bytes.
+const LONGEST: usize = 1_000;
+
 /// What the application knows of a request.
 #[derive(Debug, Default)]
 struct Asked {
@@ -285,6 +288,9 @@ impl Run {
             if result.is_ok() {
                 assert!(!asked.answered && !asked.cancelled && !self.closed);
                 asked.stream = Some(kind);
+                if has_longest(id) {
+                    self.server.set_longest(id, LONGEST);
+                }
             }
             asked.answered = true;
         }
@@ -401,6 +407,15 @@ impl Run {
                 assert_eq!(asked.stream, Some(StreamKind::ToServer));
                 assert!(!asked.over && !asked.ended);
                 asked.unread.push(cost);
+                if is_released(id) {
+                    self.server.release(id, cost);
+                }
+            }
+            ServerEvent::TooLong { id, len, .. } => {
+                assert!(len > LONGEST as u64 && has_longest(id));
+                let asked = self.of(id);
+                assert_eq!(asked.stream, Some(StreamKind::ToServer));
+                assert!(!asked.over && !asked.ended);
             }
             ServerEvent::Ended { id } => {
                 let asked = self.of(id);
@@ -449,7 +464,9 @@ impl Run {
         let held = self.server.held();
         assert!(held <= most, "{held} bytes are held, of {most}");
 
-        let unread: usize = self.asked.values().flat_map(|asked| &asked.unread).sum();
+        let holds = |(id, _): &(&u64, &Asked)| !is_released(RequestId(**id));
+        let holding = self.asked.iter().filter(holds);
+        let unread: usize = holding.flat_map(|(_, asked)| &asked.unread).sum();
         let most = limits.connection_window.max(limits.max_connection_window)
             + limits.reassembly
             + self.asked.len() * MESSAGE_OVERHEAD;
@@ -500,6 +517,16 @@ impl Run {
         assert!(!self.server.wants_write());
         self.check();
     }
+}
+
+/// Whether the messages of a stream hold nothing of the connection's window.
+fn is_released(id: RequestId) -> bool {
+    id.get() % 2 == 1
+}
+
+/// Whether a stream has a longest message.
+fn has_longest(id: RequestId) -> bool {
+    id.get() % 3 == 1
 }
 
 /// One of the requests, near the end first.

@@ -18,6 +18,10 @@ struct Half {
     last: Option<Mark>,
     /// Bytes (with overheads) of complete messages that were handed out and not read yet.
     unread: usize,
+    /// The same of those for which the connection has its credit back, and the stream not.
+    kept: usize,
+    /// Bytes of the longest message that is of use.
+    longest: usize,
     partial: Option<Partial>,
     /// The peer will send nothing more.
     ended: bool,
@@ -268,6 +272,8 @@ impl Inbox {
                 marked: 0,
                 last: None,
                 unread: 0,
+                kept: 0,
+                longest: usize::MAX,
                 partial: None,
                 ended: false,
             },
@@ -386,15 +392,45 @@ impl Inbox {
         Ok(())
     }
 
-    /// Gives back the credit of a message or gap marker that was read.
-    pub(crate) fn consume(&mut self, id: u64, bytes: usize) {
+    /// Sets the length of a stream's longest message that is of use.
+    pub(crate) fn set_longest(&mut self, id: u64, bytes: usize) {
+        if let Some(half) = self.halves.get_mut(&id) {
+            half.longest = bytes;
+        }
+    }
+
+    /// Whether a message of this length is longer than that.
+    pub(crate) fn is_too_long(&self, id: u64, total: u64) -> bool {
+        let longest = self.halves.get(&id).map(|half| half.longest as u64);
+        longest.is_some_and(|longest| total > longest)
+    }
+
+    /// Gives back the connection's credit of a message that was handed out. The stream's comes with [`Inbox::consume`].
+    pub(crate) fn release(&mut self, id: u64, bytes: usize) {
         let Some(half) = self.halves.get_mut(&id) else {
             return;
         };
         let bytes = bytes.min(half.unread);
         half.unread -= bytes;
-        half.credit.consume(bytes);
+        half.kept = half.kept.saturating_add(bytes);
         self.credit.consume(bytes);
+        if half.ended && half.unread == 0 {
+            self.halves.remove(&id);
+        }
+    }
+
+    /// Gives back the credit of a message or gap marker that was read: what was released first, of which only the
+    /// stream's is left.
+    pub(crate) fn consume(&mut self, id: u64, bytes: usize) {
+        let Some(half) = self.halves.get_mut(&id) else {
+            return;
+        };
+        let kept = bytes.min(half.kept);
+        half.kept -= kept;
+        let unread = (bytes - kept).min(half.unread);
+        half.unread -= unread;
+        half.credit.consume(kept.saturating_add(unread));
+        self.credit.consume(unread);
         if half.ended && half.unread == 0 {
             self.halves.remove(&id);
         }

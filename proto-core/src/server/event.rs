@@ -43,6 +43,16 @@ pub enum ServerEvent {
         /// Why.
         error: RemoteError,
     },
+    /// A message has begun on a stream that is longer than [`set_longest`](super::ServerConnection::set_longest) allows. It
+    /// arrives all the same, unless the stream is reset.
+    TooLong {
+        /// The stream.
+        id: RequestId,
+        /// Its sequence number.
+        seq: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
     /// A published message came. Give `cost` back with [`consume`](super::ServerConnection::consume) once it was handled.
     Message {
         /// The stream.

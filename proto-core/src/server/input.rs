@@ -265,14 +265,29 @@ impl ServerConnection {
         if !self.mux.inbox.is_open(id) {
             return Err(fault(id, Fault::Sequence));
         }
+        let mut too_long = None;
         let complete = match frame {
             Frame::Data {
                 seq, total, chunk, ..
-            } => self.mux.inbox.data(id, seq, total, chunk),
+            } => {
+                too_long = self
+                    .mux
+                    .inbox
+                    .is_too_long(id, total)
+                    .then_some((seq, total));
+                self.mux.inbox.data(id, seq, total, chunk)
+            }
             Frame::DataMore { chunk, .. } => self.mux.inbox.data_more(id, chunk),
             _ => Ok(None),
         };
-        if let Some(complete) = complete.map_err(|f| fault(id, f))? {
+        let complete = complete.map_err(|f| fault(id, f))?;
+        self.events
+            .extend(too_long.map(|(seq, len)| ServerEvent::TooLong {
+                id: RequestId(id),
+                seq,
+                len,
+            }));
+        if let Some(complete) = complete {
             self.events.push_back(ServerEvent::Message {
                 id: RequestId(id),
                 seq: complete.seq,

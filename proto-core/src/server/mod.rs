@@ -194,6 +194,13 @@ impl ServerConnection {
         self.mux.out.control_bytes()
     }
 
+    /// Bytes of messages that wait to be sent on one stream, each with what it costs in credit besides: less than before
+    /// shows that its client has taken something.
+    #[must_use]
+    pub fn queued_on(&self, id: RequestId) -> usize {
+        self.mux.out.queued(id.0)
+    }
+
     /// Bytes of requests that have arrived and are not complete.
     #[must_use]
     pub fn reassembling(&self) -> usize {
@@ -354,6 +361,24 @@ impl ServerConnection {
             });
             self.check_queue();
         }
+    }
+
+    /// Gives back the connection's credit of a published message, but not its stream's: for a message that has to wait,
+    /// so that it holds up its own stream and no other. The caller bounds what waits in all; on each stream that is the
+    /// stream's window and two messages. The stream's credit comes back with [`ServerConnection::consume`], which has to
+    /// follow. On one stream either all messages are released or none: `consume` takes those that were for the first.
+    pub fn release(&mut self, id: RequestId, cost: usize) {
+        if self.mux.is_closed() {
+            return;
+        }
+        self.mux.inbox.release(id.0, cost);
+        self.mux.credit(id.0);
+    }
+
+    /// Sets the length in bytes of the longest message that is of use on a stream from the client: a
+    /// [`ServerEvent::TooLong`] comes as soon as a longer one begins.
+    pub fn set_longest(&mut self, id: RequestId, bytes: usize) {
+        self.mux.inbox.set_longest(id.0, bytes);
     }
 
     /// Gives back the credit of a published message that was handled.

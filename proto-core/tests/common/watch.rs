@@ -69,6 +69,8 @@ struct Receiver {
     received: BTreeMap<u64, u64>,
     /// What complete messages cost that were not read.
     unread: BTreeMap<u64, u64>,
+    /// What of it holds nothing of the connection's window.
+    kept: BTreeMap<u64, u64>,
     /// Messages in reassembly: what they cost so far, and bytes missing.
     partial: BTreeMap<u64, (u64, u64)>,
     /// Streams that it has given up.
@@ -131,6 +133,16 @@ impl Watch {
         if let Some(unread) = receiver.unread.get_mut(&id) {
             *unread = unread.checked_sub(cost as u64).expect("it was unread");
         }
+        if let Some(kept) = receiver.kept.get_mut(&id) {
+            *kept = kept.saturating_sub(cost as u64);
+        }
+        receiver.note(id);
+    }
+
+    /// The server has given back the connection's credit of a message, and keeps it.
+    pub(crate) fn released(&mut self, id: u64, cost: usize) {
+        let receiver = &mut self.receivers[at(Side::Server)];
+        *receiver.kept.entry(id).or_default() += cost as u64;
         receiver.note(id);
     }
 
@@ -329,6 +341,7 @@ impl Receiver {
             first: (first.0 as u64, first.1 as u64),
             received: BTreeMap::new(),
             unread: BTreeMap::new(),
+            kept: BTreeMap::new(),
             partial: BTreeMap::new(),
             dropped: BTreeSet::new(),
             most: BTreeMap::new(),
@@ -386,6 +399,7 @@ impl Receiver {
     fn drop(&mut self, id: u64) {
         self.dropped.insert(id);
         self.unread.remove(&id);
+        self.kept.remove(&id);
         self.partial.remove(&id);
         self.note(id);
     }
@@ -394,7 +408,8 @@ impl Receiver {
     fn note(&mut self, id: u64) {
         let unread = self.unread.get(&id).copied().unwrap_or_default();
         let missing = self.partial.get(&id).map_or(0, |partial| partial.1);
-        let all_unread: u64 = self.unread.values().sum();
+        let all_kept: u64 = self.kept.values().sum();
+        let all_unread = self.unread.values().sum::<u64>() - all_kept;
         let all_missing: u64 = self.partial.values().map(|partial| partial.1).sum();
         let arrived: u64 = self.partial.values().map(|partial| partial.0).sum();
         let overheads = (self.received.len() * MESSAGE_OVERHEAD) as u64;

@@ -107,6 +107,12 @@ impl World {
         }
     }
 
+    /// The server keeps a message, which holds nothing of the connection's window any more.
+    pub(crate) fn release(&mut self, id: RequestId, cost: usize) {
+        self.watch.released(id.get(), cost);
+        self.server.release(id, cost);
+    }
+
     /// A stream that is open on both sides.
     pub(crate) fn stream(&mut self, kind: StreamKind) -> RequestId {
         let options = RequestOptions::new(kind);
@@ -139,6 +145,8 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
 /// Streams of both directions that are kept busy: numbered messages of given sizes, read as they come.
 pub(crate) struct Traffic {
     pub(crate) streams: BTreeMap<RequestId, Flow>,
+    /// What the server keeps of streams that it does not read, instead of leaving it unread.
+    pub(crate) keeps: Option<Vec<(RequestId, usize)>>,
 }
 
 /// One of them.
@@ -155,6 +163,7 @@ impl Traffic {
     pub(crate) fn new() -> Self {
         Self {
             streams: BTreeMap::new(),
+            keeps: None,
         }
     }
 
@@ -219,6 +228,9 @@ impl Traffic {
                 _ => Side::Client,
             };
             world.consume(by, id, cost);
+        } else if let (StreamKind::ToServer, Some(kept)) = (flow.kind, &mut self.keeps) {
+            world.release(id, cost);
+            kept.push((id, cost));
         }
     }
 
