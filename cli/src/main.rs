@@ -7,6 +7,7 @@ mod commands;
 mod diagnostics;
 mod failure;
 mod framing;
+mod gaps;
 mod input;
 mod interrupt;
 mod output;

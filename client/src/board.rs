@@ -18,7 +18,7 @@ use selium_remote_client_protocol::{CloseReason, ErrorCode, RemoteError};
 
 use crate::{
     ClientError, ConnectionEvent, ConnectionState, Reconnect, Server,
-    failure::Closed,
+    closed::{Asked, Closed, GaveUp},
     link::{ConnectionError, Link},
     publisher::Line,
     reconnect::{ConnectionEvents, Queue, tell},
@@ -60,17 +60,17 @@ impl Connection {
     }
 
     /// The error of what was going on when it ended.
-    pub(crate) fn closed(&self, changing: bool) -> ClientError {
-        closed(self.link(), changing)
+    pub(crate) fn closed(&self, asked: Option<Asked>) -> ClientError {
+        closed(self.link(), asked)
     }
 }
 
 /// Why a connection is over.
-pub(crate) fn closed(link: &Link<Session>, changing: bool) -> ClientError {
+pub(crate) fn closed(link: &Link<Session>, asked: Option<Asked>) -> ClientError {
     let reason = link.with(|session, _| session.reason().cloned());
     // There is none only if the session was dropped from under the request.
     let reason = reason.unwrap_or_else(closed_here);
-    ClientError::Closed(Box::new(Closed::new(reason, link.loss(), changing)))
+    ClientError::Closed(Box::new(Closed::new(reason, link.loss(), asked)))
 }
 
 fn closed_here() -> CloseReason {
@@ -91,16 +91,14 @@ pub(crate) enum Final {
 }
 
 impl Final {
-    pub(crate) fn error(self, changing: bool) -> ClientError {
+    pub(crate) fn error(self, asked: Option<Asked>) -> ClientError {
         match self {
             Final::Closed(reason, loss) => {
-                ClientError::Closed(Box::new(Closed::new(reason, loss, changing)))
+                ClientError::Closed(Box::new(Closed::new(reason, loss, asked)))
             }
-            Final::GaveUp { error, attempts } => ClientError::GaveUp {
-                attempts,
-                changing,
-                error,
-            },
+            Final::GaveUp { error, attempts } => {
+                ClientError::GaveUp(Box::new(GaveUp::new(error, attempts, asked)))
+            }
         }
     }
 }

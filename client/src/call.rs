@@ -10,14 +10,17 @@ use bytes::Bytes;
 use selium_remote_client_protocol::{
     ErrorCode, RemoteError, RequestId, Weight,
     client::{RequestError, StreamKind},
-    ops::{Request, op},
+    fields::FieldError,
+    ops::op,
 };
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     ClientError, InvalidArgument,
     board::{Board, Connection, MAX_WAITERS, Unconnected},
+    closed::Asked,
     session::{Arrival, MAX_PINGS, MAX_WAITING_BYTES, Manner, Outcome, Session, Unsent},
+    spans::{self, About},
 };
 
 /// What all clones of a client share. Its connections come and go; the numbers count for all of them.
@@ -130,7 +133,26 @@ impl Held {
 
     /// The error of a stream whose connection ended.
     pub(crate) fn closed(&self) -> ClientError {
-        self.connection.closed(false)
+        self.connection.closed(None)
+    }
+
+    /// Reads the answer to a request.
+    pub(crate) fn read<T>(
+        &self,
+        op: u64,
+        body: &Bytes,
+        decode: impl FnOnce(&[u8]) -> Result<T, FieldError>,
+    ) -> Result<T, ClientError> {
+        decode(body).map_err(|source| self.unreadable(op, Some(source)))
+    }
+
+    /// The error of an answer that cannot be read, or makes no sense.
+    pub(crate) fn unreadable(&self, op: u64, source: Option<FieldError>) -> ClientError {
+        ClientError::Protocol {
+            operation: op::name(op),
+            request: self.id.get(),
+            source,
+        }
     }
 
     /// The error that the server ended the stream with.
@@ -161,7 +183,7 @@ impl Inner {
     ///
     /// When the connection is lost meanwhile, the request is sent again on the next one: with the same token, and saying
     /// so, if it changes something.
-    pub(crate) async fn call<R: Request>(
+    pub(crate) async fn call<R: About>(
         self: &Arc<Self>,
         request: &R,
         ask: Ask,
@@ -171,7 +193,7 @@ impl Inner {
     }
 
     /// As [`Inner::call`], for a stream that was lost: however long it takes until there is a connection again.
-    pub(crate) async fn resume<R: Request>(
+    pub(crate) async fn resume<R: About>(
         self: &Arc<Self>,
         request: &R,
         ask: Ask,
@@ -180,118 +202,129 @@ impl Inner {
         self.send(request, ask, None, Some(behind)).await
     }
 
-    async fn send<R: Request>(
+    async fn send<R: About>(
         self: &Arc<Self>,
         request: &R,
         ask: Ask,
         began: Option<Instant>,
         behind: Option<Behind>,
     ) -> Result<(Bytes, Held), ClientError> {
+        let span = spans::call(request);
+        let sending = self.sending(request, ask, began, behind, &span);
+        sending.instrument(span.clone()).await
+    }
+
+    async fn sending<R: About>(
+        self: &Arc<Self>,
+        request: &R,
+        ask: Ask,
+        began: Option<Instant>,
+        behind: Option<Behind>,
+        span: &Span,
+    ) -> Result<(Bytes, Held), ClientError> {
         let operation = op::name(R::OP);
-        let span = tracing::debug_span!("call", operation);
         let Ask {
             changing, timeout, ..
         } = ask;
-        let sending = async {
-            let next = || self.tokens.fetch_add(1, Ordering::Relaxed);
-            let token = changing.then(next);
-            let deadline = began.map(|began| began + timeout);
-            let mut sent = false;
-            let mut number = behind.map_or(0, |behind| behind.connection);
-            loop {
-                let waited = self.board.connected(number, deadline).await;
-                let connection = waited.map_err(|error| match error {
-                    Unconnected::Late if sent => ClientError::Expired {
-                        operation,
-                        changing,
-                        after: timeout,
-                    },
-                    error => unconnected(error, operation, changing && sent, timeout),
-                })?;
-                number = connection.number;
-                if let Some(behind) = behind
-                    && behind.incarnation != connection.server.incarnation
+        let token = changing.then(|| self.tokens.fetch_add(1, Ordering::Relaxed));
+        let deadline = began.map(|began| began + timeout);
+        // The request as it was sent last.
+        let mut sent = None;
+        let mut number = behind.map_or(0, |behind| behind.connection);
+        loop {
+            let asked = Asked {
+                operation,
+                request: sent,
+                changing: changing && sent.is_some(),
+            };
+            let waited = self.board.connected(number, deadline).await;
+            let connection = waited.map_err(|error| match error {
+                Unconnected::Late if sent.is_some() => expired(asked, timeout),
+                error => unconnected(error, asked, timeout),
+            })?;
+            number = connection.number;
+            if let Some(behind) = behind
+                && behind.incarnation != connection.server.incarnation
+            {
+                return Err(ClientError::NewIncarnation {
+                    old: behind.incarnation,
+                    new: connection.server.incarnation,
+                    lost: String::new(),
+                });
+            }
+            // A request that had nothing to wait for has all of its time.
+            let elapsed = began.map_or(Duration::ZERO, |began| began.elapsed());
+            let left = match elapsed < Duration::from_millis(1) {
+                true => timeout,
+                false => timeout.saturating_sub(elapsed),
+            };
+            let manner = Manner {
+                token,
+                retry: sent.is_some() && changing,
+                stream: ask.stream,
+                weight: ask.weight,
+                timeout: left,
+            };
+            let link = connection.link();
+            let called = link.with(|session, now| session.call(now, request, manner));
+            let (id, answer) = match called {
+                Ok(called) => called,
+                Err(Unsent::Core(RequestError::NotOpen)) if self.board.lasts(&connection) => {
+                    continue;
+                }
+                // Another connection may be to a server that does not drain.
+                Err(Unsent::Core(RequestError::Draining))
+                    if behind.is_some() && self.board.is_enabled() =>
                 {
-                    return Err(ClientError::NewIncarnation {
-                        old: behind.incarnation,
-                        new: connection.server.incarnation,
-                        lost: String::new(),
+                    continue;
+                }
+                Err(error) => return Err(unsent(&connection, asked, error)),
+            };
+            sent = Some(id.get());
+            spans::sent(span, number, id.get());
+            let mut held = Held {
+                inner: Arc::clone(self),
+                connection,
+                id,
+                over: false,
+            };
+            let outcome = answer.await.unwrap_or(Outcome::Closed);
+            held.over = ask.stream == StreamKind::None || !matches!(outcome, Outcome::Answer(_));
+            tracing::trace!(outcome = outcome.name(), "over");
+            let asked = Asked {
+                operation,
+                request: sent,
+                changing,
+            };
+            match outcome {
+                Outcome::Answer(body) => return Ok((body, held)),
+                Outcome::Error(error) if error.code == ErrorCode::OutcomeUnknown => {
+                    return Err(ClientError::OutcomeUnknown {
+                        error: Box::new(error),
+                        operation,
+                        request: id.get(),
                     });
                 }
-                // A request that had nothing to wait for has all of its time.
-                let elapsed = began.map_or(Duration::ZERO, |began| began.elapsed());
-                let left = match elapsed < Duration::from_millis(1) {
-                    true => timeout,
-                    false => timeout.saturating_sub(elapsed),
-                };
-                let manner = Manner {
-                    token,
-                    retry: sent && changing,
-                    stream: ask.stream,
-                    weight: ask.weight,
-                    timeout: left,
-                };
-                let link = connection.link();
-                let (id, answer) = match link
-                    .with(|session, now| session.call(now, request, manner))
-                {
-                    Ok(called) => called,
-                    Err(Unsent::Core(RequestError::NotOpen)) if self.board.lasts(&connection) => {
-                        continue;
-                    }
-                    // Another connection may be to a server that does not drain.
-                    Err(Unsent::Core(RequestError::Draining))
-                        if behind.is_some() && self.board.is_enabled() =>
-                    {
-                        continue;
-                    }
-                    Err(error) => return Err(unsent(&connection, error)),
-                };
-                sent = true;
-                let mut held = Held {
-                    inner: Arc::clone(self),
-                    connection,
-                    id,
-                    over: false,
-                };
-                let outcome = answer.await.unwrap_or(Outcome::Closed);
-                held.over =
-                    ask.stream == StreamKind::None || !matches!(outcome, Outcome::Answer(_));
-                tracing::trace!(request = id.get(), connection = number, "over");
-                match outcome {
-                    Outcome::Answer(body) => return Ok((body, held)),
-                    Outcome::Error(error) if error.code == ErrorCode::OutcomeUnknown => {
-                        return Err(ClientError::OutcomeUnknown {
-                            error: Box::new(error),
-                            operation,
-                            request: id.get(),
-                        });
-                    }
-                    Outcome::Error(error) => return Err(held.remote(error, operation)),
-                    Outcome::Expired => {
-                        return Err(ClientError::Expired {
-                            operation,
-                            changing,
-                            after: timeout,
-                        });
-                    }
-                    Outcome::Closed if held.lasts() => {}
-                    Outcome::Closed => return Err(held.connection.closed(changing)),
-                }
+                Outcome::Error(error) => return Err(held.remote(error, operation)),
+                Outcome::Expired => return Err(expired(asked, timeout)),
+                Outcome::Closed if held.lasts() => {}
+                Outcome::Closed => return Err(held.connection.closed(Some(asked))),
             }
-        };
-        sending.instrument(span).await
+        }
     }
 
     /// The time to the server and back.
     pub(crate) async fn ping(&self, timeout: Duration) -> Result<Duration, ClientError> {
-        let operation = "ping";
+        let asked = Asked {
+            operation: "ping",
+            request: None,
+            changing: false,
+        };
         let deadline = Instant::now() + timeout;
         let mut number = 0;
         loop {
             let waited = self.board.connected(number, Some(deadline)).await;
-            let connection =
-                waited.map_err(|error| unconnected(error, operation, false, timeout))?;
+            let connection = waited.map_err(|error| unconnected(error, asked, timeout))?;
             number = connection.number;
             let left = deadline.saturating_duration_since(Instant::now());
             let link = connection.link();
@@ -300,34 +333,35 @@ impl Inner {
             };
             match answer.await {
                 Ok(Outcome::Answer(round_trip)) => return Ok(round_trip),
-                Ok(Outcome::Expired) => {
-                    return Err(ClientError::Expired {
-                        operation,
-                        changing: false,
-                        after: timeout,
-                    });
-                }
+                Ok(Outcome::Expired) => return Err(expired(asked, timeout)),
                 _ if self.board.lasts(&connection) => {}
-                _ => return Err(connection.closed(false)),
+                _ => return Err(connection.closed(Some(asked))),
             }
         }
     }
 }
 
-fn unconnected(
-    error: Unconnected,
-    operation: &'static str,
-    changing: bool,
-    after: Duration,
-) -> ClientError {
-    match error {
-        Unconnected::Late => ClientError::NotConnected { operation, after },
-        Unconnected::Crowded => ClientError::Exhausted { limit: MAX_WAITERS },
-        Unconnected::Over(end) => end.error(changing),
+fn expired(asked: Asked, after: Duration) -> ClientError {
+    ClientError::Expired {
+        operation: asked.operation,
+        changing: asked.changing,
+        after,
+        request: asked.request,
     }
 }
 
-fn unsent(connection: &Connection, error: Unsent) -> ClientError {
+fn unconnected(error: Unconnected, asked: Asked, after: Duration) -> ClientError {
+    match error {
+        Unconnected::Late => ClientError::NotConnected {
+            operation: asked.operation,
+            after,
+        },
+        Unconnected::Crowded => ClientError::Exhausted { limit: MAX_WAITERS },
+        Unconnected::Over(end) => end.error(Some(asked)),
+    }
+}
+
+fn unsent(connection: &Connection, asked: Asked, error: Unsent) -> ClientError {
     let error = match error {
         Unsent::Busy => {
             return ClientError::Busy {
@@ -346,6 +380,6 @@ fn unsent(connection: &Connection, error: Unsent) -> ClientError {
         RequestError::TooMany(limit) => ClientError::Exhausted { limit },
         RequestError::Busy(limit) => ClientError::Busy { limit },
         RequestError::IdsExhausted => ClientError::IdsExhausted,
-        _ => connection.closed(false),
+        _ => connection.closed(Some(asked)),
     }
 }

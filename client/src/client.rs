@@ -14,7 +14,7 @@ use selium_remote_client_protocol::{
     ops::{
         ChannelInfo, ChannelList, CreateRequest, DeleteRequest, DrainRequest, FollowRequest,
         FollowStarted, InfoRequest, InspectChannelRequest, InspectRequest, ListChannelsRequest,
-        ListRequest, ProcessInfo, ProcessList, ProcessRef, PublishRequest, PublishStarted, Request,
+        ListRequest, ProcessInfo, ProcessList, ProcessRef, PublishRequest, PublishStarted,
         ServerInfo, ShareRequest, StartRequest, StopRequest, SubscribeStarted, op,
     },
 };
@@ -24,6 +24,7 @@ use crate::{
     LogStream, Process, PublishOptions, Publisher, Server, SubscribeOptions, Subscriber,
     call::{Ask, Held, Inner},
     config::MAX_TIMEOUT,
+    spans::About,
     start::check,
 };
 
@@ -39,18 +40,6 @@ const MAX_LISTED: usize = 100_000;
 pub struct Client {
     inner: Arc<Inner>,
     timeout: Duration,
-}
-
-/// Decodes an answer.
-fn read<T>(
-    op: u64,
-    body: &Bytes,
-    decode: impl FnOnce(&[u8]) -> Result<T, FieldError>,
-) -> Result<T, ClientError> {
-    decode(body).map_err(|source| ClientError::Protocol {
-        operation: op::name(op),
-        source: Some(source),
-    })
 }
 
 fn check_target(target: &str) -> Result<String, ClientError> {
@@ -143,8 +132,7 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future gives the request up.
     pub async fn info(&self) -> Result<ServerInfo, ClientError> {
-        let body = self.ask(&InfoRequest, false).await?;
-        read(op::SERVER_INFO, &body, ServerInfo::decode)
+        self.ask(&InfoRequest, false, ServerInfo::decode).await
     }
 
     /// The time from here through the server's module and back (PROTOCOL.md, "A connection's life").
@@ -182,7 +170,7 @@ impl Client {
     }
 
     /// Asks for a list, answer by answer. The request timeout covers the whole.
-    async fn list<R: Request, T>(
+    async fn list<R: About, T>(
         &self,
         mut request: R,
         cursor: impl Fn(&mut R) -> &mut u64,
@@ -200,11 +188,13 @@ impl Client {
                 ClientError::Expired {
                     operation,
                     changing,
+                    request,
                     ..
                 } => ClientError::Expired {
                     operation,
                     changing,
                     after,
+                    request,
                 },
                 ClientError::NotConnected { operation, .. } => {
                     ClientError::NotConnected { operation, after }
@@ -219,18 +209,13 @@ impl Client {
                 *cursor(&mut request) = 0;
                 continue;
             }
-            let (more, next) = read(R::OP, &body, &decode)?;
+            let (more, next) = held.read(R::OP, &body, &decode)?;
             listed.extend(more);
             let cursor = cursor(&mut request);
             match next {
                 None => return Ok(listed),
                 Some(next) if next > *cursor && listed.len() < MAX_LISTED => *cursor = next,
-                Some(_) => {
-                    return Err(ClientError::Protocol {
-                        operation: op::name(R::OP),
-                        source: None,
-                    });
-                }
+                Some(_) => return Err(held.unreadable(R::OP, None)),
             }
         }
     }
@@ -246,8 +231,7 @@ impl Client {
     pub async fn inspect(&self, target: &str) -> Result<ProcessInfo, ClientError> {
         let target = check_target(target)?;
         let request = InspectRequest::with(|request| request.target = target);
-        let body = self.ask(&request, false).await?;
-        read(op::PROCESS_INSPECT, &body, ProcessInfo::decode)
+        self.ask(&request, false, ProcessInfo::decode).await
     }
 
     /// The process that `target` means (as in [`Client::inspect`]).
@@ -273,9 +257,39 @@ impl Client {
     pub async fn stop(&self, target: &str) -> Result<Process, ClientError> {
         let target = check_target(target)?;
         let request = StopRequest::with(|request| request.target = target);
-        let body = self.ask(&request, true).await?;
-        let process = read(op::PROCESS_STOP, &body, ProcessRef::decode)?;
+        let process = self.ask(&request, true, ProcessRef::decode).await?;
         Ok(Process::of(self, process))
+    }
+
+    /// The log of the process that `target` means (as in [`Client::inspect`]), as the options say (PROTOCOL.md,
+    /// "Operations"). The process is not looked up before: a role needs the permission for logs and no other.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &selium_remote_client::Client) -> Result<(), selium_remote_client::ClientError> {
+    /// use selium_remote_client::{LogItem, LogOptions};
+    ///
+    /// let mut log = client.logs("hello", LogOptions::new().tail(10)).await?;
+    /// println!("the log of {} ({})", log.name(), log.process());
+    /// while let Some(item) = log.next().await {
+    ///     if let LogItem::Record { record, .. } = item? {
+    ///         println!("{} {}", record.level, record.message);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::Remote`] when there is no such process, or more than one, when it can have no log, or when there is
+    /// no room for another stream.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the stream up.
+    pub async fn logs(&self, target: &str, options: LogOptions) -> Result<LogStream, ClientError> {
+        let request: FollowRequest = options.request(check_target(target)?);
+        let (body, held, ask) = self.open(&request, None).await?;
+        let started = held.read(op::LOG_FOLLOW, &body, FollowStarted::decode)?;
+        Ok(LogStream::new(held, ask, started, options))
     }
 
     /// The channels that the server knows, in the order of their creation.
@@ -373,7 +387,7 @@ impl Client {
         let ask =
             Ask::new(false, self.timeout).stream(StreamKind::ToServer, options.stream_weight());
         let (body, held) = self.inner.call(&request, ask).await?;
-        let started = read(op::PUBLISH, &body, PublishStarted::decode)?;
+        let started = held.read(op::PUBLISH, &body, PublishStarted::decode)?;
         Publisher::new(held, ask, request, started, options)
     }
 
@@ -392,7 +406,7 @@ impl Client {
     ) -> Result<Subscriber, ClientError> {
         let (request, weight) = options.request(check_target(target)?)?;
         let (body, held, ask) = self.open(&request, weight).await?;
-        let started = read(op::SUBSCRIBE, &body, SubscribeStarted::decode)?;
+        let started = held.read(op::SUBSCRIBE, &body, SubscribeStarted::decode)?;
         Ok(Subscriber::new(held, ask, request, started, options))
     }
 
@@ -411,8 +425,7 @@ impl Client {
     }
 
     pub(crate) async fn start(&self, request: &StartRequest) -> Result<Process, ClientError> {
-        let body = self.ask(request, true).await?;
-        let process = read(op::PROCESS_START, &body, ProcessRef::decode)?;
+        let process = self.ask(request, true, ProcessRef::decode).await?;
         Ok(Process::of(self, process))
     }
 
@@ -425,34 +438,27 @@ impl Client {
     }
 
     /// Asks for something that is answered with a channel.
-    async fn channel<R: Request>(
+    async fn channel<R: About>(
         &self,
         request: &R,
         changing: bool,
     ) -> Result<ChannelInfo, ClientError> {
-        let body = self.ask(request, changing).await?;
-        read(R::OP, &body, ChannelInfo::decode)
+        self.ask(request, changing, ChannelInfo::decode).await
     }
 
-    pub(crate) async fn logs(
+    async fn ask<R: About, T>(
         &self,
-        target: &str,
-        options: LogOptions,
-    ) -> Result<LogStream, ClientError> {
-        let request: FollowRequest = options.request(check_target(target)?);
-        let (body, held, ask) = self.open(&request, None).await?;
-        let started = read(op::LOG_FOLLOW, &body, FollowStarted::decode)?;
-        Ok(LogStream::new(held, ask, &started, options))
-    }
-
-    async fn ask<R: Request>(&self, request: &R, changing: bool) -> Result<Bytes, ClientError> {
+        request: &R,
+        changing: bool,
+        decode: impl FnOnce(&[u8]) -> Result<T, FieldError>,
+    ) -> Result<T, ClientError> {
         let ask = Ask::new(changing, self.timeout);
-        let (body, _) = self.inner.call(request, ask).await?;
-        Ok(body)
+        let (body, held) = self.inner.call(request, ask).await?;
+        held.read(R::OP, &body, decode)
     }
 
     /// Opens a stream from the server.
-    async fn open<R: Request>(
+    async fn open<R: About>(
         &self,
         request: &R,
         weight: Option<Weight>,

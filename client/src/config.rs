@@ -1,6 +1,7 @@
 //! How to connect, and connecting.
 
 use std::{
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,6 +24,7 @@ use crate::{
     failure::{ConnectFailure, Place},
     link::{Cause, DialError, Link, Phase, Target, Windows, cause, dial, runtime, unblock},
     session::{Greeting, Session},
+    spans,
     supervisor::Supervisor,
 };
 
@@ -49,6 +51,38 @@ pub const MIN_RESPONSE_LIMIT: usize = MAX_CHUNK;
 
 /// The longest timeout: a day. Longer ones count as a day.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest domain, in bytes: no name that DNS knows is longer.
+const MAX_DOMAIN: usize = 255;
+
+/// The most characters of a wrong value that an error quotes.
+const MAX_QUOTED: usize = 64;
+
+const A_PORT: &str = "a port, 1 to 65535,";
+
+const A_DOMAIN: &str = "the name or IP address of a server, without its port, of at most 255 bytes";
+
+/// The error of a variable that has a wrong value.
+fn wrong(field: &'static str, value: &OsStr, expected: &str) -> InvalidArgument {
+    let text = value.to_string_lossy();
+    let quoted: String = text.chars().take(MAX_QUOTED).collect();
+    let more = if quoted.len() < text.len() { "..." } else { "" };
+    InvalidArgument {
+        field,
+        problem: format!("it is {quoted:?}{more}: {expected} is expected"),
+        limit: None,
+    }
+}
+
+fn check_domain(domain: &str) -> Result<(), InvalidArgument> {
+    // An IPv6 address has more than one colon; one alone is a port's.
+    let has_port = domain.matches(':').count() == 1;
+    let is_name = !domain.is_empty() && domain.len() <= MAX_DOMAIN && !has_port;
+    match is_name && !domain.contains(char::is_whitespace) {
+        true => Ok(()),
+        false => Err(wrong("domain", OsStr::new(domain), A_DOMAIN)),
+    }
+}
 
 /// How to connect. The default: `localhost`, port 7000, certificates in `./certs`, 10 s to connect, 30 s a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,37 +113,58 @@ impl Default for ClientConfigBuilder {
 }
 
 impl ClientConfigBuilder {
-    /// The default, with what the environment says, as the `selium` command reads it: `SELIUM_DOMAIN`, `SELIUM_PORT` and
-    /// `SELIUM_CERT_DIR`, where they are set and not empty.
+    /// The default, with what the environment says, as the `selium` command reads it:
+    ///
+    /// | variable | what | without it |
+    /// | --- | --- | --- |
+    /// | `SELIUM_DOMAIN` | [`ClientConfigBuilder::domain`] | [`DEFAULT_DOMAIN`] |
+    /// | `SELIUM_PORT` | [`ClientConfigBuilder::port`] | [`DEFAULT_PORT`] |
+    /// | `SELIUM_CERT_DIR` | [`ClientConfigBuilder::certificate_directory`] | [`DEFAULT_CERTIFICATE_DIRECTORY`] |
+    ///
+    /// A variable that is empty counts as one that is not set. Methods that are called on the result come before all of
+    /// them.
     ///
     /// # Errors
-    /// When a variable cannot be read.
+    /// [`InvalidArgument`] names the variable ([`InvalidArgument::field`]), quotes its value, and says what is expected.
+    /// It becomes a [`ClientError`] with `?`.
     pub fn from_env() -> Result<Self, InvalidArgument> {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
     fn from_variables(
-        variable: impl Fn(&str) -> Option<std::ffi::OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, InvalidArgument> {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
-        let wrong = |field, problem: &str| InvalidArgument {
-            field,
-            problem: problem.to_owned(),
-            limit: None,
-        };
         let mut config = Self::default();
         if let Some(domain) = variable("SELIUM_DOMAIN") {
-            let domain = domain.into_string();
-            config.domain = domain.map_err(|_| wrong("SELIUM_DOMAIN", "it is no text"))?;
+            let text = domain
+                .to_str()
+                .filter(|domain| check_domain(domain).is_ok());
+            let text = text.ok_or_else(|| wrong("SELIUM_DOMAIN", &domain, A_DOMAIN))?;
+            config.domain = text.to_owned();
         }
-        if let Some(port) = variable("SELIUM_PORT") {
-            let port = port.to_str().and_then(|port| port.parse().ok());
-            config.port = port.ok_or_else(|| wrong("SELIUM_PORT", "it is no port, 0 to 65535"))?;
+        if let Some(value) = variable("SELIUM_PORT") {
+            let port = value.to_str().and_then(|port| port.parse().ok());
+            let port = port.filter(|port| *port > 0);
+            config.port = port.ok_or_else(|| wrong("SELIUM_PORT", &value, A_PORT))?;
         }
         if let Some(directory) = variable("SELIUM_CERT_DIR") {
             config.certificate_directory = PathBuf::from(directory);
         }
         Ok(config)
+    }
+
+    /// What needs no connection to be found wrong.
+    fn check(&self) -> Result<(), InvalidArgument> {
+        check_domain(&self.domain)?;
+        match self.port {
+            0 => Err(InvalidArgument {
+                field: "port",
+                problem: format!("it is 0: {A_PORT} is expected"),
+                limit: None,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Whether and how a lost connection is made again: [`Reconnect::default`], or [`Reconnect::never`] for programs that
@@ -180,24 +235,37 @@ impl ClientConfigBuilder {
     /// that this client can talk to, and it accepts the client's certificate, if it looks at it.
     ///
     /// # Errors
-    /// What is wrong with the certificates, the way to the server, or the server; see [`ClientError`]. Refused
+    /// [`ClientError::InvalidArgument`] for a domain or a port that cannot be one; otherwise what is wrong with the
+    /// certificates, the way to the server, or the server; see [`ClientError`]. Refused
     /// certificates are final ([`ClientError::is_auth`]), most others may pass ([`ClientError::is_retryable`]).
     ///
     /// # Cancel safety
     /// Dropping the future gives the attempt up.
     pub async fn connect(self) -> Result<Client, ClientError> {
+        self.check()?;
         let mut session = [0; 16];
         getrandom::fill(&mut session).map_err(ClientError::Random)?;
-        let span = tracing::debug_span!("connection", number = 1);
-        let (connection, ended) = self.open(session, 1).instrument(span).await?;
+        let server = self.target().to_string();
+        let span = spans::connection(&server, 1, 1);
+        let (connection, ended) = self.open(session, 1).instrument(span.clone()).await?;
+        spans::connected(&span, &connection.server);
         let timeout = self.request_timeout;
         let board = Arc::new(Board::new(self.reconnect.clone(), connection));
         // From here on, dropping this future closes it.
         let client = Client::new(Inner::new(Arc::clone(&board)), timeout);
         let supervisor = Supervisor::new(board, self, session);
         let runtime = runtime().map_err(|_| ClientError::NoRuntime)?;
-        runtime.spawn(supervisor.run(ended));
+        runtime.spawn(supervisor.run(ended).instrument(spans::client(&server)));
         Ok(client)
+    }
+
+    /// What is connected to.
+    pub(crate) fn target(&self) -> Target {
+        let target = Target::new(self.domain.as_str(), self.port);
+        match &self.server_name {
+            Some(name) => target.with_server_name(name.as_str()),
+            None => target,
+        }
     }
 
     /// Makes a connection of a session, and something that tells when it is over.
@@ -264,12 +332,8 @@ struct Attempt {
 
 impl Attempt {
     fn new(config: &ClientConfigBuilder, origin: Instant) -> Self {
-        let target = Target::new(config.domain.as_str(), config.port);
         Self {
-            target: match &config.server_name {
-                Some(name) => target.with_server_name(name.as_str()),
-                None => target,
-            },
+            target: config.target(),
             directory: config.certificate_directory.clone(),
             timeout: config.connect_timeout,
             deadline: origin + config.connect_timeout,
@@ -382,7 +446,7 @@ impl Attempt {
                 let loss = link.loss();
                 self.not_connected(place, loss.as_ref().map_or(Cause::Closed, cause), loss)
             }
-            _ => closed(link, false),
+            _ => closed(link, None),
         }
     }
 }
@@ -390,6 +454,7 @@ impl Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn the_environment_is_read_as_the_command_reads_it() {
@@ -412,9 +477,53 @@ mod tests {
             .port(7443)
             .certificate_directory("work/certs");
         assert_eq!(all, Ok(expected));
-        for wrong in ["65536", "x", "-1"] {
+        for wrong in ["65536", "x", "-1", "0", "7000 "] {
             let error = read(&[("SELIUM_PORT", wrong)]).unwrap_err();
-            assert_eq!(error.field, "SELIUM_PORT", "{wrong}");
+            assert_eq!(
+                error.to_string(),
+                format!("invalid SELIUM_PORT: it is {wrong:?}: a port, 1 to 65535, is expected")
+            );
+        }
+        for wrong in ["localhost:7000", "a b", "tab\t"] {
+            let error = read(&[("SELIUM_DOMAIN", wrong)]).unwrap_err();
+            let text = error.to_string();
+            let begin = format!("invalid SELIUM_DOMAIN: it is {wrong:?}: the name or IP address");
+            assert!(text.starts_with(&begin), "{text}");
+        }
+        for right in ["localhost", "::1", "[::1]", "127.0.0.1"] {
+            assert!(read(&[("SELIUM_DOMAIN", right)]).is_ok(), "{right}");
+        }
+        let long = "x".repeat(256);
+        let error = read(&[("SELIUM_DOMAIN", &long)]).unwrap_err();
+        assert!(error.to_string().len() < 250, "{error}");
+        assert_eq!(ClientError::from(error).kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_text_is_quoted_as_far_as_it_is() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        for name in ["SELIUM_DOMAIN", "SELIUM_PORT"] {
+            let error = ClientConfigBuilder::from_variables(|asked| {
+                (asked == name).then(|| OsString::from_vec(b"a\xff".to_vec()))
+            })
+            .unwrap_err();
+            assert_eq!(error.field, name);
+            assert!(error.to_string().contains("\"a\u{fffd}\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_connected_to_is_refused() {
+        let config = ClientConfigBuilder::default;
+        assert_eq!(config().check(), Ok(()));
+        for (config, field) in [
+            (config().port(0), "port"),
+            (config().domain(""), "domain"),
+            (config().domain("localhost:7000"), "domain"),
+        ] {
+            assert_eq!(config.check().unwrap_err().field, field);
         }
     }
 }

@@ -1,16 +1,20 @@
 //! What can go wrong.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+mod kind;
+
+use std::{fmt, io, time::Duration};
 
 use selium_remote_certs::CertificateError;
-use selium_remote_client_protocol::{ErrorCode, RemoteError, fields::FieldError, ops::op};
+use selium_remote_client_protocol::{RemoteError, fields::FieldError};
 use thiserror::Error;
 
 use crate::{
     PublicationFailure,
-    failure::{Closed, ConnectFailure, OUTCOME_UNKNOWN, Seconds},
-    link::Cause,
+    closed::{Closed, GaveUp, OutcomeUnknown},
+    failure::{ConnectFailure, Seconds},
 };
+
+pub use kind::ErrorKind;
 
 /// An argument that no server would accept; nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -35,42 +39,6 @@ pub enum MessageLimit {
     Connection,
     /// The subscription was made so ([`SubscribeOptions::max_message`](crate::SubscribeOptions::max_message)).
     Subscription,
-}
-
-/// What went wrong, for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The certificate directory cannot be used.
-    Certificate,
-    /// The domain could not be looked up.
-    Resolve,
-    /// This machine or program cannot connect at all.
-    Local,
-    /// The server was not reached, or did not answer in time.
-    Unreachable,
-    /// One side does not accept the other's certificate.
-    Authentication,
-    /// The other side is no server that this client can talk to.
-    Incompatible,
-    /// The server refuses this client.
-    Refused,
-    /// The connection is over.
-    Closed,
-    /// The server answered a request with an error.
-    Remote,
-    /// An argument is wrong; nothing was sent.
-    InvalidArgument,
-    /// A request was not answered in time.
-    Expired,
-    /// The server's answer cannot be read.
-    Protocol,
-    /// Too much is going on; nothing was sent.
-    Exhausted,
-    /// It may or may not have happened, and is not known any more.
-    OutcomeUnknown,
-    /// The server was restarted: what it knew is gone.
-    NewIncarnation,
 }
 
 /// An incarnation as people compare it: its first bytes.
@@ -180,7 +148,7 @@ pub enum ClientError {
     /// A request was not answered in time.
     #[error(
         "no answer to `{operation}` within {}{}", Seconds(*after),
-        if *changing { format!("; {OUTCOME_UNKNOWN}") }
+        if *changing { format!("; {}", OutcomeUnknown(Some(operation))) }
         else { ": the server is busy or hangs; try again, or allow more time".to_owned() }
     )]
     Expired {
@@ -190,6 +158,8 @@ pub enum ClientError {
         changing: bool,
         /// How long it was waited for.
         after: Duration,
+        /// The request's id on its connection, when it was sent; pings have none.
+        request: Option<u64>,
     },
     /// The server's answer cannot be read.
     #[error(
@@ -198,6 +168,8 @@ pub enum ClientError {
     Protocol {
         /// What was asked of it.
         operation: &'static str,
+        /// The request's id on its connection.
+        request: u64,
         /// Where it cannot be read; nothing when it is its meaning that makes no sense.
         source: Option<FieldError>,
     },
@@ -257,7 +229,8 @@ pub enum ClientError {
     /// A request that changes something was sent, its connection was lost, and the server does not know any more what
     /// became of it: it may have happened. It was not done again.
     #[error(
-        "`{operation}` was sent before the connection was lost, and {OUTCOME_UNKNOWN} ({error})"
+        "`{operation}` was sent before the connection was lost; {} ({error})",
+        OutcomeUnknown(Some(operation))
     )]
     OutcomeUnknown {
         /// What the server says.
@@ -289,220 +262,11 @@ pub enum ClientError {
         /// How long it was waited for.
         after: Duration,
     },
-    /// The connection was lost and is not made again ([`Reconnect`](crate::Reconnect)): there were enough attempts, or
-    /// the error is one that does not pass.
-    #[error(
-        "the connection was lost and could not be made again ({attempts} {}): {error}{}",
-        if *attempts == 1 { "attempt" } else { "attempts" },
-        if *changing { format!("; {OUTCOME_UNKNOWN}") } else { String::new() }
-    )]
-    GaveUp {
-        /// How many attempts were made.
-        attempts: u32,
-        /// Whether a request that changes something was waiting for its answer: its outcome is unknown then.
-        changing: bool,
-        /// Why the last attempt failed.
-        error: Arc<ClientError>,
-    },
+    /// The connection was lost and is not made again. [`GaveUp::changing`] tells whether the outcome of a request is
+    /// unknown.
+    #[error(transparent)]
+    GaveUp(Box<GaveUp>),
     /// The connection has no ids left for requests; nothing was sent.
     #[error("this connection has made as many requests as one can: connect again")]
     IdsExhausted,
-}
-
-impl ClientError {
-    /// What kind of error it is.
-    #[must_use]
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            ClientError::Certificate(_) => ErrorKind::Certificate,
-            ClientError::Resolve { .. } => ErrorKind::Resolve,
-            ClientError::Endpoint(_)
-            | ClientError::Tls { .. }
-            | ClientError::NoRuntime
-            | ClientError::Random(_) => ErrorKind::Local,
-            ClientError::Connect(failure) => match failure.cause {
-                _ if failure.is_auth() => ErrorKind::Authentication,
-                Cause::ApplicationProtocol | Cause::Version => ErrorKind::Incompatible,
-                Cause::UnknownName | Cause::Refused => ErrorKind::Refused,
-                _ => ErrorKind::Unreachable,
-            },
-            ClientError::Timeout { .. } => ErrorKind::Unreachable,
-            ClientError::Legacy { .. } | ClientError::NotSelium { .. } => ErrorKind::Incompatible,
-            ClientError::Refused { .. } => ErrorKind::Refused,
-            ClientError::Closed(_) | ClientError::Draining | ClientError::PublisherClosed => {
-                ErrorKind::Closed
-            }
-            ClientError::Publication(failure) => failure.cause.kind(),
-            ClientError::OutcomeUnknown { .. } => ErrorKind::OutcomeUnknown,
-            ClientError::NewIncarnation { .. } => ErrorKind::NewIncarnation,
-            ClientError::NotConnected { .. } => ErrorKind::Unreachable,
-            ClientError::GaveUp { error, .. } => error.kind(),
-            ClientError::Remote { .. } => ErrorKind::Remote,
-            ClientError::InvalidArgument(_)
-            | ClientError::EmptyMessage
-            | ClientError::MessageTooLarge { .. } => ErrorKind::InvalidArgument,
-            ClientError::Expired { .. } => ErrorKind::Expired,
-            ClientError::Protocol { .. } => ErrorKind::Protocol,
-            ClientError::Exhausted { .. }
-            | ClientError::Busy { .. }
-            | ClientError::BacklogFull { .. }
-            | ClientError::IdsExhausted => ErrorKind::Exhausted,
-        }
-    }
-
-    /// The server's error code, when it is the server's error.
-    #[must_use]
-    pub fn code(&self) -> Option<ErrorCode> {
-        match self {
-            ClientError::Remote { error, .. }
-            | ClientError::Refused { error, .. }
-            | ClientError::OutcomeUnknown { error, .. } => Some(error.code),
-            ClientError::Publication(failure) => failure.cause.code(),
-            ClientError::GaveUp { error, .. } => error.code(),
-            _ => None,
-        }
-    }
-
-    /// The id, on its connection, of the request that the server answered with this error.
-    #[must_use]
-    pub fn request_id(&self) -> Option<u64> {
-        match self {
-            ClientError::Remote { request, .. } | ClientError::OutcomeUnknown { request, .. } => {
-                Some(*request)
-            }
-            ClientError::Publication(failure) => failure.cause.request_id(),
-            _ => None,
-        }
-    }
-
-    /// Whether something may or may not have happened: look before doing it again.
-    #[must_use]
-    pub fn is_outcome_unknown(&self) -> bool {
-        match self {
-            ClientError::OutcomeUnknown { .. } => true,
-            ClientError::Closed(closed) => closed.changing,
-            ClientError::Expired { changing, .. } | ClientError::GaveUp { changing, .. } => {
-                *changing
-            }
-            ClientError::Publication(failure) => !failure.unknown.is_empty(),
-            _ => self.code() == Some(ErrorCode::OutcomeUnknown),
-        }
-    }
-
-    /// The same error once more, of those that end publications.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            ClientError::Remote {
-                error,
-                operation,
-                request,
-            } => ClientError::Remote {
-                error: error.clone(),
-                operation,
-                request: *request,
-            },
-            ClientError::OutcomeUnknown {
-                error,
-                operation,
-                request,
-            } => ClientError::OutcomeUnknown {
-                error: error.clone(),
-                operation,
-                request: *request,
-            },
-            ClientError::NewIncarnation { old, new, lost } => ClientError::NewIncarnation {
-                old: *old,
-                new: *new,
-                lost: lost.clone(),
-            },
-            ClientError::GaveUp {
-                attempts,
-                changing,
-                error,
-            } => ClientError::GaveUp {
-                attempts: *attempts,
-                changing: *changing,
-                error: Arc::clone(error),
-            },
-            ClientError::Closed(closed) => ClientError::Closed(closed.clone()),
-            ClientError::Expired {
-                operation,
-                changing,
-                after,
-            } => ClientError::Expired {
-                operation,
-                changing: *changing,
-                after: *after,
-            },
-            ClientError::InvalidArgument(error) => ClientError::InvalidArgument(error.clone()),
-            ClientError::Exhausted { limit } => ClientError::Exhausted { limit: *limit },
-            ClientError::Busy { limit } => ClientError::Busy { limit: *limit },
-            ClientError::IdsExhausted => ClientError::IdsExhausted,
-            ClientError::Draining => ClientError::Draining,
-            // Nothing else comes of a request, but answers that make no sense.
-            _ => ClientError::Protocol {
-                operation: op::name(op::PUBLISH),
-                source: None,
-            },
-        }
-    }
-
-    /// Whether something took too long, here or on the server.
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        match self {
-            ClientError::Timeout { .. }
-            | ClientError::Expired { .. }
-            | ClientError::NotConnected { .. } => true,
-            ClientError::Connect(failure) => failure.cause == Cause::NoAnswer,
-            ClientError::GaveUp { error, .. } => error.is_timeout(),
-            _ => self.code() == Some(ErrorCode::DeadlineExceeded),
-        }
-    }
-
-    /// Whether it is about who this client is, who the server is, or what this client may do. Trying again does not
-    /// help.
-    #[must_use]
-    pub fn is_auth(&self) -> bool {
-        match self {
-            ClientError::Certificate(_) => true,
-            ClientError::Connect(failure) => failure.is_auth(),
-            ClientError::GaveUp { error, .. } => error.is_auth(),
-            _ => matches!(
-                self.code(),
-                Some(ErrorCode::Unauthenticated | ErrorCode::PermissionDenied)
-            ),
-        }
-    }
-
-    /// Whether the same call may simply be made again (after [`ErrorKind::Closed`]: on a new connection) and may
-    /// succeed then. Never so when the outcome is unknown.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            ClientError::Timeout { .. }
-            | ClientError::Draining
-            | ClientError::Exhausted { .. }
-            | ClientError::Busy { .. }
-            | ClientError::BacklogFull { .. }
-            | ClientError::NotConnected { .. }
-            | ClientError::IdsExhausted => true,
-            ClientError::GaveUp {
-                changing, error, ..
-            } => !changing && error.is_retryable(),
-            ClientError::Connect(failure) => matches!(
-                failure.cause,
-                Cause::NoAnswer | Cause::Refused | Cause::Closed | Cause::Reset
-            ),
-            ClientError::Closed(closed) => !closed.changing,
-            ClientError::Expired { changing, .. } => !changing,
-            ClientError::Publication(failure) => {
-                failure.unknown.is_empty() && failure.cause.is_retryable()
-            }
-            _ => matches!(
-                self.code(),
-                Some(ErrorCode::Unavailable | ErrorCode::ResourceExhausted)
-            ),
-        }
-    }
 }

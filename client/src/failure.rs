@@ -1,4 +1,4 @@
-//! Connections that were not made or did not last: what lies behind it, and what to do.
+//! Connections that were not made: what lies behind it, and what to do.
 
 use std::{
     error::Error,
@@ -9,13 +9,8 @@ use std::{
 };
 
 use selium_remote_certs::{CLIENT_CERTIFICATE_FILE, Moment, Purpose, ShownCertificate};
-use selium_remote_client_protocol::CloseReason;
 
-use crate::link::{Cause, ConnectionError, Rejection, Target, cause};
-
-/// What an error about a changing request ends with.
-pub(crate) const OUTCOME_UNKNOWN: &str =
-    "outcome unknown: it may have happened; look with `selium ps` before trying again";
+use crate::link::{Cause, ConnectionError, Rejection, Target};
 
 /// A duration as people write it.
 pub(crate) struct Seconds(pub(crate) Duration);
@@ -301,73 +296,6 @@ impl fmt::Display for ConnectFailure {
 }
 
 impl Error for ConnectFailure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
-}
-
-/// Why a connection is over, as the requests on it hear it. The source is what QUIC said, if it was QUIC's end.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Closed {
-    /// Why, in terms of the protocol.
-    pub reason: CloseReason,
-    /// Whether a request that changes something was waiting for its answer: its outcome is unknown then.
-    pub changing: bool,
-    source: Option<ConnectionError>,
-}
-
-impl Closed {
-    pub(crate) fn new(
-        reason: CloseReason,
-        source: Option<ConnectionError>,
-        changing: bool,
-    ) -> Self {
-        Self {
-            reason,
-            changing,
-            source,
-        }
-    }
-}
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.reason {
-            CloseReason::Peer(error) => write!(f, "the server closed the connection: {error}")?,
-            CloseReason::Local(error) => write!(f, "the connection was closed here: {error}")?,
-            CloseReason::Protocol(what) => write!(
-                f,
-                "the server broke the protocol ({what}): update the older of this client ({}) and the server's module",
-                env!("CARGO_PKG_VERSION")
-            )?,
-            CloseReason::Silent => f.write_str(
-                "nothing comes from the server any more: the network is down, the runtime was stopped, or its \
-                 remote-client module hangs; connect again, and look into the log of the runtime",
-            )?,
-            CloseReason::Lost => f.write_str(match self.source.as_ref().map(cause) {
-                Some(Cause::NoAnswer) => {
-                    "the connection was lost, nothing comes from the server any more: check the network and whether \
-                     the runtime still runs, then connect again"
-                }
-                Some(Cause::Reset) => {
-                    "the connection was lost, the server was restarted: connect again; ids from before are void"
-                }
-                _ => {
-                    "the connection was lost, the server ended it without a goodbye: check whether the runtime still \
-                     runs, then connect again"
-                }
-            })?,
-            other => other.fmt(f)?,
-        }
-        match self.changing {
-            true => write!(f, "; {OUTCOME_UNKNOWN}"),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Error for Closed {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|source| source as _)
     }

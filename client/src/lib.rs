@@ -5,26 +5,20 @@
 //!
 //! ```no_run
 //! use selium_remote_client::{
-//!     AbiParam, AbiSignature, Capability, ClientConfigBuilder, ClientError, LogItem, Process,
-//!     ProcessBuilder,
+//!     Capability, ClientConfigBuilder, ClientError, LogItem, Process, ProcessBuilder,
 //! };
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), ClientError> {
-//!     let client = ClientConfigBuilder::default()
-//!         .domain("localhost")
-//!         .port(7000)
-//!         .certificate_directory("./certs")
-//!         .connect()
-//!         .await?;
+//!     // SELIUM_DOMAIN, SELIUM_PORT and SELIUM_CERT_DIR; without them localhost, 7000 and ./certs.
+//!     let client = ClientConfigBuilder::from_env()?.connect().await?;
 //!
-//!     let builder = ProcessBuilder::new("hello.wasm", "start")
+//!     // It gets these capabilities and no others. Without them it could have no log.
+//!     let hello = ProcessBuilder::new("hello.wasm", "start")
 //!         .name("hello")
 //!         .capability(Capability::ChannelLifecycle)
-//!         .capability(Capability::ChannelWriter)
-//!         .signature(AbiSignature::new(vec![AbiParam::Buffer], vec![]))
-//!         .arg_utf8("world");
-//!     let process = Process::start(&client, builder).await?;
+//!         .capability(Capability::ChannelWriter);
+//!     let process = Process::start(&client, hello).await?;
 //!     eprintln!("started {}", process.id());
 //!
 //!     let mut log = process.log_channel().await?;
@@ -49,14 +43,19 @@
 //! ```no_run
 //! use selium_remote_client::{
 //!     Capability, Channel, Client, ClientError, Process, ProcessBuilder, SubscribeItem,
+//!     SubscribeOptions,
 //! };
 //!
 //! async fn ask(client: &Client) -> Result<(), ClientError> {
 //!     let requests = Channel::create(client, 64 * 1024).await?;
 //!     let answers = Channel::create(client, 64 * 1024).await?;
-//!     let mut subscriber = answers.subscribe(64 * 1024).await?;
+//!     // Before anything can be answered. Lossless: should this program be slow, the guest waits.
+//!     let lossless = SubscribeOptions::new().lossless(true);
+//!     let mut subscriber = answers.subscribe_with(lossless).await?;
 //!
-//!     let echo = ProcessBuilder::new("echo.wasm", "start")
+//!     // The guest `echo` of the repository. ChannelLifecycle is for attaching to what it is given.
+//!     let echo = ProcessBuilder::new("echo.wasm", "echo")
+//!         .capability(Capability::ChannelLifecycle)
 //!         .capability(Capability::ChannelReader)
 //!         .capability(Capability::ChannelWriter)
 //!         .arg_channel(&requests)
@@ -73,6 +72,7 @@
 //!
 //!     publisher.close().await?;
 //!     echo.stop().await?;
+//!     // Channels live until they are deleted, also when this program ends.
 //!     requests.delete().await?;
 //!     answers.delete().await
 //! }
@@ -82,10 +82,30 @@
 //!   by side.
 //! - Every request has a deadline ([`ClientConfigBuilder::request_timeout`], [`Client::with_timeout`]). When it passes on a
 //!   request that changes something, the outcome is unknown, and the error says so ([`ClientError::is_outcome_unknown`]).
-//! - Errors ([`ClientError`]) say what, why and what to do next, and have a [`ErrorKind`] for programs.
+//! - Errors ([`ClientError`]) say what, why and what to do next. Programs ask them for their [kind](ClientError::kind),
+//!   the server's [code](ClientError::code), the [request](ClientError::request_id), and whether it was about
+//!   [time](ClientError::is_timeout), about [who may do what](ClientError::is_auth), and may [simply be tried
+//!   again](ClientError::is_retryable).
 //! - A [`LogStream`] and a [`Subscriber`] are each a `Stream` of `futures_core`, and a [`Publisher`] is a `Sink` of
 //!   `futures_sink`; all have methods of their own for programs without these.
 //! - Dropping a future, a stream or a publisher gives it up on the server too; each method says what that means.
+//!
+//! What goes over the wire is in [PROTOCOL.md], to which the documentation refers by its sections. Whoever comes from
+//! version 0.3.3 finds in [MIGRATION.md] all that differs.
+//!
+//! # Examples
+//!
+//! One for each task, in [`examples`]: `cargo run --example NAME` says how it is used.
+//!
+//! | example | task |
+//! | --- | --- |
+//! | `start_and_follow` | start a process, print its log, stop it at Ctrl-C |
+//! | `request_reply` | talk to a process over two channels |
+//! | `fan_in` | follow many logs in one loop |
+//! | `publish_stdin` | publish lines as fast as the channel takes them, and know when it has them all |
+//! | `reconnect` | keep a process running through lost connections and restarts of the server |
+//! | `mtls` | client certificates: what is wrong with them, and when they end |
+//! | `async_std` | the same on another runtime |
 //!
 //! # Reconnecting
 //!
@@ -153,11 +173,47 @@
 //! nothing more). Features add up, as another part of a program may enable one: with several, a call within a tokio
 //! runtime uses that one, any other `async-std`, and without that `smol`. With `tokio` alone, a call outside of a
 //! tokio runtime fails with [`ClientError::NoRuntime`].
+//!
+//! # Limits
+//!
+//! Nothing is unbounded. What passes a limit of this side is an error before anything is sent; what the server limits is
+//! answered with a code (PROTOCOL.md, "Limits").
+//!
+//! | what | limit | past it |
+//! | --- | --- | --- |
+//! | requests in flight, open streams of a connection | what the server says: 256 and 512 | [`ClientError::Exhausted`] |
+//! | bytes of requests that wait for answers | 786,432 | [`ClientError::Busy`] |
+//! | requests and streams that wait for a connection | 4,096 | [`ClientError::Exhausted`] |
+//! | callers that wait for one ping | 1,024 | [`ClientError::Exhausted`] |
+//! | bytes of messages without acknowledgement, of a publisher | [`PublishOptions::backlog`], 1 MiB | [`Publisher::send`] waits |
+//! | bytes that arrived and were not read, of a stream | 64 KiB at first; one message may be larger | the server waits |
+//! | bytes of one answer or message | [`ClientConfigBuilder::response_limit`], 1 MiB | "too large", or a gap of one |
+//! | events that nobody reads | 64 | the oldest go: [`ConnectionEvent::Missed`] |
+//! | processes or channels in one list | 100,000 | [`ClientError::Protocol`] |
+//!
+//! # Tracing
+//!
+//! Spans and events go to [`tracing`](https://docs.rs/tracing): lost connections at the level info, what somebody should
+//! look at (certificates, a client that gave up) at warn, all else at debug and trace.
+//!
+//! | span | what | fields |
+//! | --- | --- | --- |
+//! | `client` | the task that keeps a client connected | `server` |
+//! | `connection` | one connection, with the task that drives it, from the attempt to its end | `server`, `number`, `attempt`, and once the server has answered `address`, `role` |
+//! | `call` | one request, from the wait for a connection to the answer; within the span of the caller | `operation`, `target` where it names something, `connection` (a number) and `request` (an id) as sent last |
+//!
+//! The first two belong to no span of the caller, as they outlive the call. Certificates, keys, arguments, log URIs and
+//! messages are in none of them.
+//!
+//! [PROTOCOL.md]: https://github.com/seliumlabs/selium-modules/blob/main/docs/PROTOCOL.md
+//! [MIGRATION.md]: https://github.com/seliumlabs/selium-modules/blob/main/docs/MIGRATION.md
+//! [`examples`]: https://github.com/seliumlabs/selium-modules/tree/main/client/examples
 
 mod board;
 mod call;
 mod channel;
 mod client;
+mod closed;
 mod config;
 mod error;
 mod failure;
@@ -170,6 +226,7 @@ mod publisher;
 mod reconnect;
 mod server;
 mod session;
+mod spans;
 mod start;
 mod subscriber;
 mod supervisor;
@@ -187,12 +244,13 @@ pub use selium_remote_client_protocol::{
 
 pub use channel::{Channel, ChannelBuilder, ChannelId};
 pub use client::Client;
+pub use closed::{Closed, GaveUp};
 pub use config::{
     ClientConfigBuilder, DEFAULT_CERTIFICATE_DIRECTORY, DEFAULT_CONNECT_TIMEOUT, DEFAULT_DOMAIN,
     DEFAULT_PORT, DEFAULT_REQUEST_TIMEOUT, DEFAULT_RESPONSE_LIMIT, MAX_TIMEOUT, MIN_RESPONSE_LIMIT,
 };
 pub use error::{ClientError, ErrorKind, InvalidArgument, MessageLimit};
-pub use failure::{Closed, ConnectFailure};
+pub use failure::ConnectFailure;
 pub use link::{Cause as ConnectCause, Rejection as CertificateRejection};
 pub use log::{LogItem, LogOptions, LogStream};
 pub use process::{Process, ProcessId};

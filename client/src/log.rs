@@ -113,6 +113,7 @@ pub enum LogItem {
 pub struct LogStream {
     incoming: Incoming,
     process: ProcessId,
+    name: String,
     first: u64,
     next: u64,
     state: LogState,
@@ -129,7 +130,7 @@ impl fmt::Debug for LogStream {
 }
 
 impl LogStream {
-    pub(crate) fn new(held: Held, ask: Ask, started: &FollowStarted, options: LogOptions) -> Self {
+    pub(crate) fn new(held: Held, ask: Ask, started: FollowStarted, options: LogOptions) -> Self {
         let retained = (started.first, started.next);
         let position = beginning(retained, options.since, options.tail, started.first);
         let source = Source::Log {
@@ -139,6 +140,7 @@ impl LogStream {
         Self {
             incoming: Incoming::new(held, source, ask, position),
             process: ProcessId(started.process.id),
+            name: started.process.name,
             first: started.first,
             next: started.next,
             state: started.log,
@@ -149,6 +151,12 @@ impl LogStream {
     #[must_use]
     pub fn process(&self) -> ProcessId {
         self.process
+    }
+
+    /// The process's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The first sequence number that the server still had when the stream began.

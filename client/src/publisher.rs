@@ -1,20 +1,20 @@
 //! Publications to channels.
 
+mod failure;
+mod line;
+
 use std::{
-    error::Error,
     fmt,
     future::poll_fn,
-    ops::Range,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use futures_channel::oneshot;
 use futures_sink::Sink;
 use selium_remote_client_protocol::{
-    ErrorCode, RemoteError, Weight,
+    Weight,
     ops::{Backpressure, PublishRequest, PublishStarted, op},
     publish::Publication,
 };
@@ -22,9 +22,11 @@ use selium_remote_client_protocol::{
 use crate::{
     ChannelId, ClientError, MessageLimit,
     call::{Ask, Held},
-    session::{Over, Refusal, Standing, acknowledged, unacknowledged},
-    supervisor::{First, first},
+    session::Refusal,
 };
+
+pub use failure::PublicationFailure;
+pub(crate) use line::Line;
 
 /// Bytes of messages without an acknowledgement that a publisher holds by default.
 pub const DEFAULT_BACKLOG: usize = 1024 * 1024;
@@ -73,51 +75,6 @@ impl PublishOptions {
 
     pub(crate) fn publication(self) -> Publication {
         Publication::new(self.backlog)
-    }
-}
-
-/// A publication ended before every message was acknowledged, or does not go on.
-///
-/// What was acknowledged is in the channel (or was handed over to one that drops). Of the others nobody knows.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct PublicationFailure {
-    /// The channel.
-    pub channel: ChannelId,
-    /// The channel's name.
-    pub name: String,
-    /// The number of the last message that was acknowledged.
-    pub acknowledged: Option<u64>,
-    /// The numbers of the messages whose outcome is unknown. [`Publisher::unacknowledged`] has the messages.
-    pub unknown: Range<u64>,
-    /// Why it ended, or does not go on: [`ClientError::Remote`], [`ClientError::NewIncarnation`],
-    /// [`ClientError::OutcomeUnknown`], or, when there is no connection any more, [`ClientError::Closed`] or
-    /// [`ClientError::GaveUp`].
-    pub cause: ClientError,
-}
-
-impl fmt::Display for PublicationFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "publishing to `{}` ended: {}", self.name, self.cause)?;
-        let Range { start, end } = self.unknown;
-        match end.saturating_sub(start) {
-            0 => f.write_str("; every message was acknowledged"),
-            1 => write!(
-                f,
-                "; outcome unknown of message {start}: it may have been published"
-            ),
-            _ => write!(
-                f,
-                "; outcome unknown of messages {start} to {}: they may have been published",
-                end.saturating_sub(1)
-            ),
-        }
-    }
-}
-
-impl Error for PublicationFailure {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.cause.source()
     }
 }
 
@@ -173,182 +130,6 @@ pub struct Publisher {
     closing: bool,
 }
 
-/// The part of a publisher that the client's task looks after when the connection was lost.
-///
-/// ```text
-///   on a stream ---- stream is over, taken back ----> over ---- for good ----> (fails)
-///        ^                                             |
-///        '---- opened again, over another connection --'
-/// ```
-#[derive(Debug)]
-pub(crate) struct Line {
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    held: Held,
-    /// What goes on with it.
-    request: PublishRequest,
-    ask: Ask,
-    /// The publication, taken back from a stream that is over.
-    over: Option<(Publication, Over)>,
-    /// Why it does not go on.
-    failed: Option<ClientError>,
-    may_be_dropped: bool,
-    /// Whether the server was told on this stream that nothing more comes.
-    told: bool,
-    /// It is being opened again, until this is dropped.
-    reopening: Option<oneshot::Sender<()>>,
-    /// Who waits for that.
-    waker: Option<Waker>,
-}
-
-impl Line {
-    /// What holds it does not panic.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the publisher look again.
-    pub(crate) fn wake(&self) {
-        let waker = self.lock().waker.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Opens the publication again, if its connection was lost and nobody does so already.
-    pub(crate) fn reopen(line: &Arc<Self>) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let mut state = line.lock();
-        if state.over.is_none() && state.standing(None).over {
-            state.take_back();
-        }
-        if state.reopening.is_some() || !state.goes_on() {
-            return None;
-        }
-        let (tell, gone) = oneshot::channel();
-        state.reopening = Some(tell);
-        let inner = Arc::clone(&state.held.inner);
-        let (request, ask, behind) = (state.request.clone(), state.ask, state.held.behind());
-        let line = Arc::downgrade(line);
-        Some(async move {
-            // Nothing keeps the publisher alive meanwhile.
-            let First::One(answer) = first(inner.resume(&request, ask, behind), gone).await else {
-                return;
-            };
-            if let Some(line) = line.upgrade() {
-                line.lock().reopened(answer);
-                line.wake();
-                // This connection may be lost as well by now.
-                inner.board.ring();
-            }
-        })
-    }
-}
-
-impl State {
-    fn standing(&self, waker: Option<&Waker>) -> Standing {
-        self.held.with(|session, id| session.standing(id, waker))
-    }
-
-    /// Takes the publication back from a stream that is over.
-    fn take_back(&mut self) {
-        self.may_be_dropped |= self.standing(None).may_be_dropped;
-        self.over = self.held.with(|session, id| session.detach(id));
-        self.held.over();
-    }
-
-    /// Whether a publication that is over goes on over another connection.
-    fn goes_on(&self) -> bool {
-        matches!(self.over, Some((_, Over::Closed)))
-            && self.failed.is_none()
-            && self.held.lasts()
-            && self.held.inner.board.over().is_none()
-    }
-
-    fn reopened(&mut self, answer: Result<(Bytes, Held), ClientError>) {
-        self.reopening = None;
-        let unreadable = |source| ClientError::Protocol {
-            operation: op::name(op::PUBLISH),
-            source,
-        };
-        let (body, held) = match answer {
-            Ok(opened) => opened,
-            Err(ClientError::NewIncarnation { old, new, .. }) => {
-                let lost = format!(
-                    "the channel {} and the publication are void",
-                    self.request.target
-                );
-                self.failed = Some(ClientError::NewIncarnation { old, new, lost });
-                return;
-            }
-            Err(error) => {
-                self.failed = Some(error);
-                return;
-            }
-        };
-        let started = match PublishStarted::decode(&body) {
-            Ok(started) => started,
-            Err(error) => {
-                self.failed = Some(unreadable(Some(error)));
-                return;
-            }
-        };
-        let Some((mut publication, over)) = self.over.take() else {
-            return;
-        };
-        if publication.resume(started.last).is_err() {
-            self.failed = Some(unreadable(None));
-            self.over = Some((publication, over));
-            return;
-        }
-        held.with(|session, id| session.attach(id, publication));
-        self.told = false;
-        self.held = held;
-        tracing::debug!(last = ?started.last, "a publication goes on");
-    }
-
-    fn wait(&mut self, waker: Option<&Waker>) {
-        if let Some(waker) = waker {
-            self.waker = Some(waker.clone());
-        }
-    }
-
-    fn acknowledged(&self) -> Option<u64> {
-        match &self.over {
-            Some((publication, _)) => acknowledged(publication),
-            None => self.standing(None).acknowledged,
-        }
-    }
-
-    fn unacknowledged(&self) -> Vec<(u64, Bytes)> {
-        match &self.over {
-            Some((publication, _)) => unacknowledged(publication),
-            None => self.held.with(|session, id| session.unacknowledged(id)),
-        }
-    }
-
-    /// Why a publication is over that does not go on.
-    fn cause(&self) -> ClientError {
-        if let Some(failed) = &self.failed {
-            return failed.again();
-        }
-        match self.over.as_ref().map(|(_, over)| over) {
-            Some(Over::Ended(error)) => {
-                let error = error.clone().unwrap_or_else(|| {
-                    RemoteError::new(ErrorCode::Cancelled, "the server ended the publication")
-                });
-                self.held.remote(error, op::name(op::PUBLISH))
-            }
-            _ => match self.held.inner.board.over() {
-                Some(end) if self.held.lasts() => end.error(false),
-                _ => self.held.closed(),
-            },
-        }
-    }
-}
-
 /// The stream is over.
 struct Gone;
 
@@ -372,10 +153,7 @@ impl Publisher {
         let mut publication = options.publication();
         // The server has nothing of a new publication.
         if publication.resume(started.last).is_err() {
-            return Err(ClientError::Protocol {
-                operation: op::name(op::PUBLISH),
-                source: None,
-            });
+            return Err(held.unreadable(op::PUBLISH, None));
         }
         let taken = held.with(|session, id| {
             session.attach(id, publication);
@@ -391,19 +169,7 @@ impl Publisher {
         request.target = ChannelId(started.id).to_string();
         request.resume = true;
         let inner = Arc::clone(&held.inner);
-        let line = Arc::new(Line {
-            state: Mutex::new(State {
-                held,
-                request,
-                ask,
-                over: None,
-                failed: None,
-                may_be_dropped: false,
-                told: false,
-                reopening: None,
-                waker: None,
-            }),
-        });
+        let line = Arc::new(Line::new(held, request, ask));
         if inner.board.is_enabled() {
             inner.board.add(&line);
         }
@@ -448,6 +214,13 @@ impl Publisher {
     #[must_use]
     pub fn max_message(&self) -> usize {
         self.longest.0
+    }
+
+    /// How many messages were taken: the number that the next one gets.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        let taken = self.line.lock().taken();
+        taken.saturating_add(u64::from(self.waiting.is_some()))
     }
 
     /// The number of the last message that was acknowledged: that one and all before it.
@@ -529,6 +302,34 @@ impl Publisher {
     /// Dropping the future stops the waiting; call it again to go on.
     pub async fn close(&mut self) -> Result<(), ClientError> {
         poll_fn(|cx| self.poll_closed(cx)).await
+    }
+
+    /// Waits until the publication is over, and answers why: [`ClientError::Publication`] when the server ended it (the
+    /// channel was deleted or drained), was restarted, or is lost for good; [`ClientError::PublisherClosed`] when
+    /// [`Publisher::close`] did. A connection that is lost and made again does not end it.
+    ///
+    /// For publishers that have nothing to send for long times, and want to know at once:
+    ///
+    /// ```no_run
+    /// # use selium_remote_client::{ClientError, Publisher};
+    /// # use tokio::sync::mpsc;
+    /// async fn forward(mut publisher: Publisher, mut input: mpsc::Receiver<String>) -> Result<(), ClientError> {
+    ///     loop {
+    ///         tokio::select! {
+    ///             message = input.recv() => match message {
+    ///                 Some(message) => drop(publisher.send(message).await?),
+    ///                 None => return publisher.close().await,
+    ///             },
+    ///             end = publisher.ended() => return Err(end),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the waiting only.
+    pub async fn ended(&mut self) -> ClientError {
+        poll_fn(|cx| self.poll_ended(cx)).await
     }
 
     fn check(&self, message: &Bytes) -> Result<(), ClientError> {
@@ -643,7 +444,28 @@ impl Publisher {
             state.take_back();
         }
         // Whatever it ended with: every message was acknowledged.
+        state.finish();
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
+        let mut state = self.line.lock();
+        if state.finished {
+            return Poll::Ready(ClientError::PublisherClosed);
+        }
+        // It may be taken back by somebody else.
+        state.wait(Some(cx.waker()));
+        if state.over.is_none() {
+            if !state.standing(Some(cx.waker())).over {
+                return Poll::Pending;
+            }
+            state.take_back();
+        }
+        if state.goes_on() {
+            return Poll::Pending;
+        }
+        drop(state);
+        Poll::Ready(self.failure())
     }
 
     /// The error of a publication that is over.

@@ -111,12 +111,16 @@ impl Reconnect {
 
     /// Whether a connection that ended like this is made again.
     pub(crate) fn lasts(&self, reason: &CloseReason) -> bool {
-        self.enabled
-            && match reason {
-                CloseReason::Peer(error) => passes(error.code),
-                CloseReason::Local(_) | CloseReason::Lost | CloseReason::Silent => true,
-                _ => false,
-            }
+        self.enabled && may_pass(reason)
+    }
+}
+
+/// Whether another connection may fare better than one that ended like this.
+pub(crate) fn may_pass(reason: &CloseReason) -> bool {
+    match reason {
+        CloseReason::Peer(error) => passes(error.code),
+        CloseReason::Local(_) | CloseReason::Lost | CloseReason::Silent => true,
+        _ => false,
     }
 }
 

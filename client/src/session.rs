@@ -67,6 +67,18 @@ pub(crate) enum Outcome<T> {
     Closed,
 }
 
+impl<T> Outcome<T> {
+    /// In a word, without what it holds.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Answer(_) => "answered",
+            Self::Error(error) => error.code.as_str(),
+            Self::Expired => "expired",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// How a request is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {

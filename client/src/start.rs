@@ -94,8 +94,9 @@ impl ProcessBuilder {
         self.arg(EntrypointArg::Resource(handle.into()))
     }
 
-    /// Adds a channel as an argument: the process gets a number (u64) that it can attach to, as often as it likes, if it
-    /// may read or write channels. The server shares the channel for that ([`Channel::share`]).
+    /// Adds a channel as an argument: the process gets a number (u64) that it can attach to, as often as it likes. It
+    /// needs [`Capability::ChannelLifecycle`] for that, and [`Capability::ChannelReader`] or
+    /// [`Capability::ChannelWriter`] to read or write. The server shares the channel ([`Channel::share`]).
     ///
     /// The parameter is added to the signature, unless that has one at this place already.
     ///
@@ -104,6 +105,7 @@ impl ProcessBuilder {
     ///
     /// fn worker(jobs: &Channel, results: &Channel) -> ProcessBuilder {
     ///     ProcessBuilder::new("worker.wasm", "start")
+    ///         .capability(Capability::ChannelLifecycle)
     ///         .capability(Capability::ChannelReader)
     ///         .capability(Capability::ChannelWriter)
     ///         .arg_channel(jobs)
@@ -115,7 +117,8 @@ impl ProcessBuilder {
         self.channel_of_kind(channel, AbiScalarType::U64)
     }
 
-    /// Adds a channel as an argument: the process is given the channel itself, as a handle (i32) in its own table.
+    /// Adds a channel as an argument: the process is given the channel itself, as a handle (i32) in its own table. It needs
+    /// [`Capability::ChannelReader`] or [`Capability::ChannelWriter`] to read or write.
     ///
     /// The parameter is added to the signature, unless that has one at this place already.
     #[must_use]

@@ -10,14 +10,15 @@ use std::{
 
 use futures_channel::oneshot;
 use selium_remote_client_protocol::CloseReason;
-use tracing::{Instrument as _, debug_span};
+use tracing::Instrument as _;
 
 use crate::{
     ClientConfigBuilder, ClientError, ConnectionEvent, ErrorKind,
     board::{Board, Chores, Connection, Final},
     link::runtime,
     publisher::Line,
-    reconnect::passes,
+    reconnect::{self, passes},
+    spans,
 };
 
 /// Whichever of two is ready first.
@@ -61,12 +62,7 @@ fn may_pass(error: &ClientError, last: Option<&ClientError>) -> bool {
     }
     match error {
         ClientError::Refused { error, .. } => passes(error.code),
-        ClientError::Closed(closed) => {
-            matches!(
-                &closed.reason,
-                CloseReason::Lost | CloseReason::Silent | CloseReason::Local(_)
-            ) || matches!(&closed.reason, CloseReason::Peer(error) if passes(error.code))
-        }
+        ClientError::Closed(closed) => reconnect::may_pass(&closed.reason),
         ClientError::Resolve { .. } | ClientError::Endpoint(_) | ClientError::Timeout { .. } => {
             true
         }
@@ -143,10 +139,13 @@ impl Supervisor {
                 error: last.clone(),
             });
             self.during(sleep(after)).await?;
-            let span = debug_span!("connection", number, attempts);
-            let attempt = self.config.open(self.session, number).instrument(span);
-            let error = match self.during(attempt).await? {
-                Ok(connected) => return Some(connected),
+            let span = spans::connection(&self.config.target().to_string(), number, attempts);
+            let attempt = self.config.open(self.session, number);
+            let error = match self.during(attempt.instrument(span.clone())).await? {
+                Ok(connected) => {
+                    spans::connected(&span, &connected.0.server);
+                    return Some(connected);
+                }
                 Err(error) => Arc::new(error),
             };
             tracing::debug!(%error, attempts, "no connection");

@@ -14,6 +14,7 @@ use std::{
     future::{Future, poll_fn},
     hash::{BuildHasher as _, RandomState},
     pin::pin,
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -106,20 +107,11 @@ async fn message(subscriber: &mut Subscriber) -> (u64, Bytes) {
 }
 
 /// The failure of a publication, and what it says of the messages.
-fn failure(error: ClientError) -> (ClientError, Option<u64>, std::ops::Range<u64>) {
+fn failure(error: ClientError) -> (Arc<ClientError>, Option<u64>, std::ops::Range<u64>) {
     match error {
         ClientError::Publication(failure) => (failure.cause, failure.acknowledged, failure.unknown),
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn handles_go_between_threads() {
-    fn is<T: Send + Sync + Unpin + 'static>() {}
-    is::<Channel>();
-    is::<Publisher>();
-    is::<Subscriber>();
-    is::<ClientError>();
 }
 
 #[apply(runtime_test!)]
@@ -481,30 +473,43 @@ async fn a_publication_that_the_server_ends_says_what_is_unknown() {
         let mut idle = soon(channel.publish()).await.unwrap();
         soon(idle.send("before")).await.unwrap();
         soon(idle.flush()).await.unwrap();
+        assert!(idle.ended().now_or_never().is_none());
         peer.ask(|core, hub| hub.pause(core, true)).await;
         for number in 0..5 {
+            assert_eq!(publisher.sent(), number);
             soon(publisher.send(filled(0, number, 20))).await.unwrap();
         }
         peer.until("they have come", |_, hub| hub.unread() == 5 * (20 + 32))
             .await;
         peer.ask(|core, hub| hub.take_one(core) && hub.take_one(core))
             .await;
-        match drain {
-            true => drop(soon(channel.drain()).await.unwrap()),
-            false => drop(
-                soon(client.delete_channel(channel.name().unwrap()))
-                    .await
-                    .unwrap(),
-            ),
-        }
-        for _ in 0..2 {
-            let error = soon(publisher.flush()).await.unwrap_err();
+        let change = async {
+            match drain {
+                true => drop(channel.drain().await.unwrap()),
+                false => drop(
+                    client
+                        .delete_channel(channel.name().unwrap())
+                        .await
+                        .unwrap(),
+                ),
+            }
+        };
+        // Who has nothing to send hears of it at once.
+        let (end, ()) = soon(async { tokio::join!(idle.ended(), change) }).await;
+        assert_eq!(end.code(), Some(code));
+        assert_eq!(failure(end).1, Some(0));
+        for error in [
+            soon(publisher.ended()).await,
+            soon(publisher.ended()).await,
+            soon(publisher.flush()).await.unwrap_err(),
+            soon(publisher.flush()).await.unwrap_err(),
+        ] {
             assert_eq!(error.code(), Some(code));
             assert!(!error.is_retryable(), "nobody knows what became of 2 to 4");
             let text = error.to_string();
             assert!(text.contains("messages 2 to 4"), "{text}");
             let (cause, acknowledged, unknown) = failure(error);
-            assert!(matches!(cause, ClientError::Remote { .. }), "{cause:?}");
+            assert!(matches!(*cause, ClientError::Remote { .. }), "{cause:?}");
             assert_eq!((acknowledged, unknown), (Some(1), 2..5));
         }
         assert!(soon(publisher.send("more")).await.is_err());
@@ -525,6 +530,8 @@ async fn a_publication_that_the_server_ends_says_what_is_unknown() {
         let (_, acknowledged, unknown) = failure(error);
         assert_eq!((acknowledged, unknown), (Some(0), 1..1));
         soon(idle.close()).await.unwrap();
+        let closed = soon(idle.ended()).await;
+        assert!(matches!(closed, ClientError::PublisherClosed), "{closed:?}");
         peer.ask(|core, hub| hub.pause(core, false)).await;
     }
     assert!(soon(client.ping()).await.is_ok());
@@ -568,7 +575,7 @@ async fn a_lost_connection_lists_what_was_not_acknowledged() {
     assert!(!error.is_retryable());
     let (cause, acknowledged, unknown) = failure(error);
     assert!(
-        matches!(&cause, ClientError::Closed(closed) if closed.reason == CloseReason::Lost),
+        matches!(&*cause, ClientError::Closed(closed) if closed.reason == CloseReason::Lost),
         "{cause:?}"
     );
     assert_eq!((acknowledged, unknown), (Some(1), 2..sent.len() as u64));

@@ -239,8 +239,9 @@ async fn what_is_not_answered_in_time_is_of_unknown_outcome_if_it_changes_someth
     let error = soon(client.stop("hello")).await.unwrap_err();
     assert!(started.elapsed() >= Duration::from_millis(200));
     let text = "no answer to `process stop` within 200 ms; outcome unknown: it may have happened; look with \
-                `selium ps` before trying again";
+                `selium ps --all` before trying again";
     assert_eq!(error.to_string(), text);
+    assert_eq!(error.operation(), Some("process stop"));
     assert!(error.is_timeout() && !error.is_retryable());
 
     let error = soon(client.info()).await.unwrap_err();

@@ -393,7 +393,7 @@ fn the_environment_points_at_the_server() {
     assert_eq!(wrong.code, Some(2));
     assert!(
         wrong.stderr.starts_with(
-            "error: the variable SELIUM_PORT is `70000`: expected a port, 0 to 65535\n"
+            "error: the variable SELIUM_PORT is `70000`: expected a port, 1 to 65535\n"
         ),
         "{wrong}"
     );

@@ -178,7 +178,7 @@ fn process_rows() -> Vec<Row> {
             body: |_, process| follow(process).encode(&Common::default()),
             args: |_, process| words(&["logs", process]),
             cannot: "cannot show the log of `{}`",
-            needs: (op::PROCESS_INSPECT, "inspect"),
+            needs: (op::LOG_FOLLOW, "logs"),
             target: |process| process.to_owned(),
         },
     ]

@@ -12,6 +12,8 @@ use quinn::{
     TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
 };
 
+use tracing::Instrument as _;
+
 use crate::{DialError, Link, Machine, Phase, Runtime, drive};
 
 /// The most addresses of a name that are tried; the others would only get a share of the time too short to answer.
@@ -133,7 +135,7 @@ impl Wire {
     }
 
     /// Starts the task that drives `machine`, whose times are durations since `origin`. The task ends when the machine
-    /// is over.
+    /// is over. It runs in the `tracing` span that is current here.
     #[must_use]
     pub fn drive<M: Machine>(self, machine: M, origin: Instant) -> Link<M> {
         let link = Link::new(machine, origin, self.connection.remote_address());
@@ -145,7 +147,7 @@ impl Wire {
             self.send,
             self.recv,
         );
-        self.runtime.spawn(task);
+        self.runtime.spawn(task.in_current_span());
         link
     }
 }

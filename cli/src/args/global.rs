@@ -60,7 +60,9 @@ impl Global {
             (None, value) => match value? {
                 Some(value) => value
                     .parse()
-                    .map_err(|_| wrong("SELIUM_PORT", &value, "a port, 0 to 65535"))?,
+                    .ok()
+                    .filter(|port| *port > 0)
+                    .ok_or_else(|| wrong("SELIUM_PORT", &value, "a port, 1 to 65535"))?,
                 None => DEFAULT_PORT,
             },
         };
@@ -176,8 +178,9 @@ mod tests {
         let error = |name, value| resolve(GlobalArgs::default(), &[(name, value)]).unwrap_err();
         assert_eq!(
             error("SELIUM_PORT", "65536"),
-            "the variable SELIUM_PORT is `65536`: expected a port, 0 to 65535"
+            "the variable SELIUM_PORT is `65536`: expected a port, 1 to 65535"
         );
+        assert!(error("SELIUM_PORT", "0").contains("1 to 65535"));
         assert_eq!(
             error("SELIUM_LOG_FORMAT", "xml"),
             "the variable SELIUM_LOG_FORMAT is `xml`: expected text or json"

@@ -34,8 +34,8 @@ resource, channel or channel-handle. With --param, values may come without a typ
 bytes 0a ff; resource:ID names a resource by the id that the server gave it.
 
 channel:NAME gives the process a channel, named by its id, by a prefix of it or by name, as a number (u64) that it can \
-attach to; the channel is shared for that. channel-handle:NAME gives it the channel itself, as a handle (i32) of its own. \
-To read or write, the process needs ChannelReader or ChannelWriter.
+attach to; the channel is shared for that, and the process needs ChannelLifecycle to attach. channel-handle:NAME gives it \
+the channel itself, as a handle (i32) of its own. To read or write, the process needs ChannelReader or ChannelWriter.
 
 The process gets exactly the capabilities named here. It has a log only with ChannelLifecycle and ChannelWriter.
 
@@ -51,7 +51,7 @@ Examples:
   selium start hello.wasm some_entrypoint -c ChannelLifecycle,ChannelWriter
   selium start hello.wasm -c ChannelLifecycle -c ChannelWriter --attach
   selium start greet.wasm main -a utf8:world -a u16:7000
-  selium start echo.wasm -c ChannelReader,ChannelWriter -a channel:requests -a channel:answers";
+  selium start echo.wasm echo -c ChannelLifecycle,ChannelReader,ChannelWriter -a channel:requests -a channel:answers";
 
 /// After the options of `logs`.
 pub(crate) const LOGS: &str = "\
@@ -154,7 +154,8 @@ pub(crate) const CHANNEL_SUB: &str = "\
 Writes new messages until Ctrl-C, until the channel is deleted or drained and read, or until --count. When the \
 subscription stands, a note on stderr says so.
 
-A subscriber that is too slow loses messages, and a warning on stderr says how many. With --lossless it loses none: on a \
+A subscriber that is too slow loses messages, and warnings on stderr say how many: one a second at most, and in all at \
+the end. With --lossless it loses none: on a \
 channel that parks, everybody who writes to it waits, guests too; the role needs a permission of its own for that, and \
 the server ends the subscription of one that has taken nothing for 30 s. Lossless and other subscribers count messages \
 each for themselves: --since goes with --lossless as it was.

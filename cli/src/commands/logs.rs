@@ -21,11 +21,6 @@ const QUIET: Duration = Duration::from_secs(2);
 pub(super) async fn run(session: &Session, args: LogsArgs) -> Result<(), Failure> {
     check_target("logs", &args.target)?;
     let client = session.connect().await?;
-    let action = || Action::Logs(args.target.clone());
-    let process = client
-        .process(&args.target)
-        .await
-        .map_err(Failure::client(action()))?;
     let mut options = LogOptions::default().follow(args.follow);
     if let Some(tail) = args.tail {
         options = options.tail(tail);
@@ -33,15 +28,14 @@ pub(super) async fn run(session: &Session, args: LogsArgs) -> Result<(), Failure
     if let Some(since) = args.since_seq {
         options = options.since(since);
     }
-    let stream = process
-        .logs(options)
+    let stream = client
+        .logs(&args.target, options)
         .await
-        .map_err(Failure::client(action()))?;
+        .map_err(Failure::client(Action::Logs(args.target)))?;
     if args.follow {
         session.enter(Stage::Following(None));
     }
-    let name = process.name().unwrap_or(&args.target);
-    show(session, stream, name, args.follow).await
+    show(session, stream, args.follow).await
 }
 
 /// What Ctrl-C means while we are attached to a process.
@@ -63,15 +57,11 @@ pub(super) async fn attach(
         .logs(LogOptions::default().follow(true))
         .await
         .map_err(Failure::client(Action::Logs(name.to_owned())))?;
-    show(session, stream, name, true).await
+    show(session, stream, true).await
 }
 
-async fn show(
-    session: &Session,
-    stream: LogStream,
-    name: &str,
-    follow: bool,
-) -> Result<(), Failure> {
+async fn show(session: &Session, stream: LogStream, follow: bool) -> Result<(), Failure> {
+    let name = stream.name().to_owned();
     let mut stream = pin!(stream);
     let label = format!("{name} ({})", short_id(stream.process().0));
     let mut quiet = pin!(tokio::time::sleep(QUIET));
@@ -90,7 +80,7 @@ async fn show(
                         let follow = if follow { " --follow" } else { "" };
                         let position = stream.position();
                         let rest = format!("selium logs{follow} --since-seq {position} {id}");
-                        return Err(Failure::Log { name: name.to_owned(), error: Box::new(error), rest });
+                        return Err(Failure::Log { name, error: Box::new(error), rest });
                     }
                 };
                 (waiting, any) = (false, true);

@@ -35,9 +35,7 @@ pub(super) async fn run(session: &Session, args: StartArgs) -> Result<(), Failur
         .collect();
     let (builder, values) = prepare(&args, &missing)?;
     let client = session.connect().await?;
-    let has_channels = values
-        .iter()
-        .any(|value| matches!(value, Value::Channel { .. }));
+    let note = unusable_channels(&values, &args.capabilities);
     let builder = with_arguments(&client, builder, values).await?;
     session.enter(Stage::Changing(
         "the start was under way and may still happen; `selium ps` shows whether it did".to_owned(),
@@ -74,18 +72,32 @@ pub(super) async fn run(session: &Session, args: StartArgs) -> Result<(), Failur
         );
         session.output.note(&text).await;
     }
-    let can_use = [Capability::ChannelReader, Capability::ChannelWriter]
-        .iter()
-        .any(|capability| args.capabilities.contains(capability));
-    if has_channels && !can_use {
-        let text =
-            "it cannot use its channels: it was given neither ChannelReader nor ChannelWriter";
-        session.output.note(text).await;
+    if let Some(note) = note {
+        session.output.note(note).await;
     }
     if args.attach {
         return logs::attach(session, &process, &name).await;
     }
     Ok(())
+}
+
+/// What its capabilities keep a process from doing with the channels that it is given.
+fn unusable_channels(values: &[Value], capabilities: &[Capability]) -> Option<&'static str> {
+    let has = |capability| capabilities.contains(&capability);
+    let mut channels = values.iter().filter_map(|value| match value {
+        Value::Channel { is_handle, .. } => Some(*is_handle),
+        Value::Known(_) => None,
+    });
+    let has_shared = channels.clone().any(|is_handle| !is_handle);
+    channels.next()?;
+    if !has(Capability::ChannelReader) && !has(Capability::ChannelWriter) {
+        return Some(
+            "it cannot use its channels: it was given neither ChannelReader nor ChannelWriter",
+        );
+    }
+    (has_shared && !has(Capability::ChannelLifecycle)).then_some(
+        "it cannot attach to its channels: it was not given ChannelLifecycle (channel-handle:NAME needs none)",
+    )
 }
 
 /// Everything that can be found wrong without a server, and then what to ask of one.
@@ -228,6 +240,28 @@ mod tests {
             large.contains("262146 bytes, more than the limit of 262144"),
             "{large}"
         );
+    }
+
+    #[test]
+    fn channels_that_cannot_be_used_are_noted() {
+        use Capability::{ChannelLifecycle, ChannelReader, ChannelWriter};
+        let channel = |is_handle| Value::Channel {
+            target: "jobs".into(),
+            is_handle,
+        };
+        let (shared, handle) = ([channel(false)], [channel(true)]);
+        for (values, capabilities, expected) in [
+            (&shared[..], &[ChannelLifecycle, ChannelReader][..], None),
+            (&shared, &[ChannelWriter], Some("ChannelLifecycle")),
+            (&shared, &[ChannelLifecycle], Some("neither ChannelReader")),
+            (&handle, &[ChannelWriter], None),
+            (&handle, &[], Some("neither ChannelReader")),
+            (&[], &[], None),
+        ] {
+            let note = unusable_channels(values, capabilities);
+            assert_eq!(note.is_some(), expected.is_some(), "{note:?}");
+            assert!(note.is_none_or(|note| note.contains(expected.unwrap())));
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) enum Refusal {
 pub(crate) struct Standing {
     /// The last number that was acknowledged.
     pub(crate) acknowledged: Option<u64>,
+    /// How many messages it took.
+    pub(crate) next: u64,
     /// Whether every message was acknowledged.
     pub(crate) flushed: bool,
     /// Whether an acknowledgement said that messages may have been dropped behind it.
@@ -164,6 +166,7 @@ impl Session {
         let publication = outflow.publication.as_ref();
         Standing {
             acknowledged: publication.and_then(acknowledged),
+            next: publication.map_or(0, Publication::next),
             flushed: publication.is_some_and(Publication::is_flushed),
             may_be_dropped: outflow.may_be_dropped,
             over: outflow.over.is_some(),

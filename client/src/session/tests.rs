@@ -482,12 +482,17 @@ fn a_publication_waits_for_acknowledgements_and_wakes_who_waits() {
     assert_eq!(pair.push(id, &long), Err(Refusal::Full));
     assert_eq!(pair.got().len(), 1);
     assert_eq!(pair.woken(), 0);
-    assert_eq!(pair.session.standing(id, None), Standing::default());
+    let standing = Standing {
+        next: 1,
+        ..Standing::default()
+    };
+    assert_eq!(pair.session.standing(id, None), standing);
     pair.server.acknowledge(id, 0, true);
     pair.exchange();
     assert_eq!(pair.woken(), 1);
     let standing = Standing {
         acknowledged: Some(0),
+        next: 1,
         flushed: true,
         may_be_dropped: true,
         over: false,

@@ -38,7 +38,7 @@ pub(crate) struct State {
     /// Which connection it is, from 1. What is left of others is not heard.
     pub(crate) connections: u64,
     /// The session of the client.
-    session: Option<[u8; 16]>,
+    pub(crate) session: Option<[u8; 16]>,
     /// What changing requests came to, by their tokens.
     results: BTreeMap<u64, Result<Vec<u8>, RemoteError>>,
     /// The tokens of the starts that were executed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use selium_remote_client::{Client, ClientError, PublishOptions, Publisher};
+use selium_remote_client::{ClientError, PublishOptions, Publisher};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
@@ -103,21 +103,14 @@ pub(super) async fn run(session: &Session, args: PubArgs) -> Result<(), Failure>
                 biased;
                 () = pressed.as_mut() => break Ended::Interrupted,
                 end = all.as_mut() => break Ended::Whole(end),
-                _ = ticks.tick() => {
-                    if shows_progress {
-                        session.output.progress(&meter.look());
-                    }
-                    // Nothing else tells while the input is silent.
-                    if client.is_closed() {
-                        break Ended::Lost;
-                    }
+                _ = ticks.tick(), if shows_progress => {
+                    session.output.progress(&meter.look());
                 }
             }
         }
     };
     let end = match end {
         Ended::Interrupted => return Err(publication.interrupted().await),
-        Ended::Lost => return Err(publication.lost(&client).await),
         Ended::Whole(end) => end?,
     };
     if let Some(error) = &end.error {
@@ -130,7 +123,6 @@ pub(super) async fn run(session: &Session, args: PubArgs) -> Result<(), Failure>
 enum Ended {
     Whole(Result<End, Failure>),
     Interrupted,
-    Lost,
 }
 
 /// A publication, and what was read for it and not sent yet.
@@ -149,7 +141,13 @@ impl Publication<'_> {
     async fn all(&mut self) -> Result<End, Failure> {
         loop {
             self.send_waiting().await?;
-            match self.input.next().await {
+            // While the input is silent, nothing else tells that nobody takes it any more.
+            let batch = tokio::select! {
+                biased;
+                batch = self.input.next() => batch,
+                error = self.publisher.ended() => return Err(self.broke(error)),
+            };
+            match batch {
                 Some(Batch::Messages(messages)) => self.waiting = messages.into(),
                 Some(Batch::End(end)) => {
                     self.close().await?;
@@ -262,16 +260,6 @@ impl Publication<'_> {
             ),
             hint: None,
             error: Box::new(error),
-        }
-    }
-
-    /// The connection is over.
-    async fn lost(&mut self, client: &Client) -> Failure {
-        let flushed = self.publisher.flush().await;
-        // With everything acknowledged, only something else that is asked tells why.
-        match flushed.and(client.ping().await.map(drop)) {
-            Err(error) => self.broke(error),
-            Ok(()) => Failure::Local(format!("the connection is over; {}", self.standing())),
         }
     }
 

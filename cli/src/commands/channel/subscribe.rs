@@ -7,17 +7,17 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use selium_remote_client::{ClientError, SubscribeItem, SubscribeOptions, Subscriber};
 use selium_remote_client_protocol::limits::MAX_CAPACITY;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::check_target;
 use crate::args::Format;
 use crate::args::channel::SubArgs;
 use crate::failure::{Action, Channel as About, Failure};
 use crate::framing::{Encoder, Framing, gap_json};
+use crate::gaps::Gaps;
 use crate::interrupt::Stage;
 use crate::output::BATCH;
 use crate::progress::{EVERY, Meter};
-use crate::render::channel::gap_text;
 use crate::render::escape::quoted;
 use crate::render::process::{full_id, short_id};
 use crate::render::size;
@@ -72,6 +72,7 @@ pub(super) async fn run(session: &Session, args: SubArgs) -> Result<(), Failure>
         count: args.count,
         batch: Vec::new(),
         meter: Meter::start(),
+        gaps: Gaps::default(),
     };
     let result = subscription.follow(shows_progress).await;
     // What came before it ended is written all the same.
@@ -79,6 +80,9 @@ pub(super) async fn run(session: &Session, args: SubArgs) -> Result<(), Failure>
         Ok(()) => result,
         Err(gone) => Err(gone),
     };
+    if let Some(total) = subscription.gaps.total() {
+        session.output.warning(&total).await;
+    }
     if shows_progress && !matches!(result, Err(Failure::BrokenPipe)) {
         session.output.note(&subscription.meter.total()).await;
     }
@@ -107,6 +111,7 @@ struct Subscription<'a> {
     count: Option<u64>,
     batch: Vec<u8>,
     meter: Meter,
+    gaps: Gaps,
 }
 
 impl Subscription<'_> {
@@ -128,6 +133,8 @@ impl Subscription<'_> {
                 }
             }
             self.write().await?;
+            self.warn(None).await;
+            let due = self.gaps.due();
             if let Some(timeout) = timeout
                 && seen != Some(self.meter.messages())
             {
@@ -145,6 +152,7 @@ impl Subscription<'_> {
                 () = late.as_mut(), if timeout.is_some() => {
                     return Err(self.late(timeout.unwrap_or_default()));
                 }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 _ = ticks.tick(), if shows_progress => {
                     session.output.progress(&self.meter.look());
                 }
@@ -178,12 +186,28 @@ impl Subscription<'_> {
             Some(Ok(SubscribeItem::Gap { next, count })) => {
                 // Behind the messages before it, where both go to one place.
                 self.write().await?;
-                self.session.output.warning(&gap_text(count, next)).await;
+                self.warn(Some((count, next))).await;
             }
             // An item of a later version of the library.
             Some(Ok(_)) => {}
         }
         Ok(None)
+    }
+
+    /// Tells of a gap, and of those before it that are due.
+    async fn warn(&mut self, gap: Option<(Option<u64>, u64)>) {
+        let now = Instant::now();
+        let text = match gap {
+            Some((count, next)) => self.gaps.add(count, next, now),
+            None => self.gaps.look(now),
+        };
+        if let Some(text) = text {
+            self.session.output.warning(&text).await;
+        }
+        // Ctrl-C is the end of most subscriptions.
+        if gap.is_some() && self.count.is_none() {
+            self.session.enter(Stage::Following(self.gaps.total()));
+        }
     }
 
     /// Hands what was gathered to the writer.
