@@ -49,16 +49,20 @@ pub struct Config {
     /// Bytes that all those rings hold together. Past it the ring that gets a message gives up its oldest, or its channel
     /// is not read until its subscribers have got everything, but for one message.
     pub all_channel_rings_bytes: usize,
-    /// How long a lossless subscriber may take nothing while messages wait for it; needs a clock. Past it its
-    /// subscription ends with "resource exhausted".
+    /// How long a lossless subscriber may take nothing, not a byte, while its channel's ring has no room for more and
+    /// messages wait for it; needs a clock. Past it its subscription ends with "resource exhausted".
     pub stalled_subscriber: Duration,
     /// How long a channel is read without lossy subscribers, for those that come back; not at all without a clock.
     pub reader_grace: Duration,
-    /// Bytes of published messages, each with 64 more, that wait in the host. Past it the publication that passes it is
-    /// reset with "resource exhausted"; it can be gone on with.
+    /// Bytes of published messages, each with 64 more, that wait in the host. One half is shared out equally among the
+    /// roles, the other is everybody's. Past it the publication that passes it is reset with "resource exhausted"; it can
+    /// be gone on with.
     pub all_publication_bytes: usize,
-    /// Publications without a stream that are remembered, of which the host has nothing. Past it the one detached first
-    /// is forgotten; going on with it is answered "outcome unknown".
+    /// The same of one session's publications. Past it only those are reset that have more than an equal part of it.
+    pub session_publication_bytes: usize,
+    /// Publications without a stream that are remembered, of which the host has nothing. Past it one is forgotten: of
+    /// the role that has most, of that role's session that has most, the one detached first. Going on with it is
+    /// answered "outcome unknown".
     pub max_publications: usize,
     /// Sessions whose outcomes are remembered. Past it the one used longest ago is forgotten.
     pub max_sessions: usize,
@@ -102,6 +106,8 @@ impl Default for Config {
             stalled_subscriber: Duration::from_secs(30),
             reader_grace: Duration::from_secs(30),
             all_publication_bytes: 64 * 1024 * 1024,
+            // As many streams as a connection may have, each with its window full, and what is counted besides.
+            session_publication_bytes: 40 * 1024 * 1024,
             max_publications: 1_024,
             max_sessions: 256,
             max_outcomes: 1_024,

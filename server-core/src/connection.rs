@@ -21,6 +21,15 @@ pub(crate) struct Follower {
     pub(crate) until: Option<u64>,
 }
 
+/// A subscription for which writers wait, as it was when it was looked at last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited {
+    /// Bytes that waited on its stream; the most that there is when it was seen to take something since.
+    pub(crate) queued: usize,
+    /// Since when it has taken nothing; not known before it was looked at.
+    pub(crate) since: Option<Time>,
+}
+
 /// Bytes that are bounded over all connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
@@ -62,6 +71,8 @@ pub(crate) struct Connection {
     pub(crate) followers: BTreeMap<RequestId, Follower>,
     /// Its streams of messages to the client.
     pub(crate) subscriptions: BTreeMap<RequestId, TopicId>,
+    /// Those of them for which writers wait.
+    pub(crate) waited_for: BTreeMap<RequestId, Waited>,
     /// Its streams of messages from the client.
     pub(crate) publishing: BTreeMap<RequestId, Key>,
     /// When the hello has to be there.
@@ -79,6 +90,7 @@ impl Connection {
             counted: Counted::default(),
             followers: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
+            waited_for: BTreeMap::new(),
             publishing: BTreeMap::new(),
             hello_by,
         }

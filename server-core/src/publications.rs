@@ -7,9 +7,25 @@
 //! ```
 //!
 //! A publication keeps its writer as long as the host has messages of it, so that those of another stream come behind
-//! them. Only idle ones are forgotten, past a bound: of the role that has most of them, the one that was detached first.
+//! them. Only idle ones are forgotten, past a bound; see [`idle`].
+//!
+//! What the host has of a publication waits for its channel, and holds nothing of its connection's window: a channel that
+//! is full stops its own publications and no others. It is bounded by each stream's window, and by three limits beyond:
+//!
+//! ```text
+//! all together    max_bytes
+//! a role          what it has beyond its part of one half (equal parts for all roles) comes out of the other half,
+//!                 which all share: a role cannot take everything
+//! a session       session_bytes; past them each of its publications may have an equal part, and one message at least
+//! ```
+//!
+//! The publication that passes one of them is not taken on; see [`Publications::admits`].
+
+mod idle;
 
 use std::collections::{BTreeMap, VecDeque};
+
+use self::idle::Idle;
 
 use selium_remote_client_protocol::{RemoteError, publish::Intake};
 
@@ -20,8 +36,11 @@ use crate::{
     server::Waiter,
 };
 
+/// A client's session.
+pub(crate) type Session = [u8; 16];
+
 /// Which publication: the client's session and its number there.
-pub(crate) type Key = ([u8; 16], u64);
+pub(crate) type Key = (Session, u64);
 
 /// What becomes of a publication's stream once the host has written what it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +77,19 @@ pub(crate) struct Publication {
 struct Writer {
     key: Key,
     channel: u64,
+    role: RoleId,
     /// Numbers and bytes, in their order.
     pending: VecDeque<(u64, usize)>,
+    /// Their bytes.
+    bytes: usize,
+}
+
+/// How much may wait in the host; see the page's head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) bytes: usize,
+    pub(crate) session_bytes: usize,
+    pub(crate) roles: usize,
 }
 
 /// A message that the host has written, or not.
@@ -76,25 +106,43 @@ pub(crate) struct Written {
 pub(crate) struct Publications {
     known: BTreeMap<Key, Publication>,
     writers: BTreeMap<WriterId, Writer>,
-    /// Those without a stream of which the host has nothing, by when they became so.
-    idle: BTreeMap<u64, Key>,
-    last_idle: u64,
+    /// Those without a stream of which the host has nothing.
+    idle: Idle,
     last_writer: u64,
-    /// Bytes of all messages that the host has.
-    bytes: usize,
+    /// Bytes of messages that the host has: of all roles and sessions that have some there.
+    of_roles: BTreeMap<RoleId, usize>,
+    of_sessions: BTreeMap<Session, usize>,
     max_idle: usize,
+    bounds: Bounds,
+}
+
+/// Adds to what somebody has.
+fn add<K: Ord>(to: &mut BTreeMap<K, usize>, key: K, bytes: usize) {
+    let has = to.entry(key).or_default();
+    *has = has.saturating_add(bytes);
+}
+
+/// Takes from what somebody has. Who has nothing is not in the table.
+fn take<K: Ord>(from: &mut BTreeMap<K, usize>, key: K, bytes: usize) {
+    if let Some(has) = from.get_mut(&key) {
+        *has = has.saturating_sub(bytes);
+        if *has == 0 {
+            from.remove(&key);
+        }
+    }
 }
 
 impl Publications {
-    pub(crate) fn new(max_idle: usize) -> Self {
+    pub(crate) fn new(max_idle: usize, bounds: Bounds) -> Self {
         Self {
             known: BTreeMap::new(),
             writers: BTreeMap::new(),
-            idle: BTreeMap::new(),
-            last_idle: 0,
+            idle: Idle::default(),
             last_writer: 0,
-            bytes: 0,
+            of_roles: BTreeMap::new(),
+            of_sessions: BTreeMap::new(),
             max_idle,
+            bounds,
         }
     }
 
@@ -106,14 +154,51 @@ impl Publications {
         self.known.get_mut(&key)
     }
 
-    /// Bytes of all messages that the host has.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// What a message takes while the host has it.
+    fn cost(len: usize) -> usize {
+        len.saturating_add(ENTRY_OVERHEAD)
     }
 
-    /// What a message takes while the host has it.
-    pub(crate) fn cost(len: usize) -> usize {
-        len.saturating_add(ENTRY_OVERHEAD)
+    /// Whether the host may have another message of a publication; the limit that it would pass.
+    ///
+    /// # Errors
+    /// That limit, in bytes.
+    pub(crate) fn admits(&self, key: Key, len: usize) -> Result<(), usize> {
+        let Some(publication) = self.known.get(&key) else {
+            return Ok(());
+        };
+        let cost = Self::cost(len);
+        let Bounds {
+            bytes,
+            session_bytes,
+            roles,
+        } = self.bounds;
+        // What roles have beyond their parts of one half is in the other.
+        let part = bytes / 2 / roles.max(1);
+        let mut beyond = 0usize;
+        let own = self.of_roles.get(&publication.role).copied();
+        let own = own.unwrap_or_default().saturating_add(cost);
+        for (role, has) in &self.of_roles {
+            if *role != publication.role {
+                beyond = beyond.saturating_add(has.saturating_sub(part));
+            }
+        }
+        beyond = beyond.saturating_add(own.saturating_sub(part));
+        if own > part && beyond > bytes - part * roles.max(1) {
+            return Err(bytes);
+        }
+        let session = self.of_sessions.get(&key.0).copied();
+        if session.unwrap_or_default().saturating_add(cost) <= session_bytes {
+            return Ok(());
+        }
+        let writer = publication.writer.and_then(|id| self.writers.get(&id));
+        let has = writer.map_or(0, |writer| writer.bytes);
+        let of_session = self.known.range((key.0, 0)..=(key.0, u64::MAX));
+        let open = of_session.filter(|(_, p)| p.stream.is_some()).count();
+        if has == 0 || has.saturating_add(cost) <= session_bytes / open.max(1) {
+            return Ok(());
+        }
+        Err(session_bytes)
     }
 
     /// Gives a publication a stream; makes it, if it is new. Answers the stream that it had.
@@ -136,7 +221,7 @@ impl Publications {
             idle: None,
         });
         if let Some(place) = publication.idle.take() {
-            self.idle.remove(&place);
+            self.idle.remove(publication.role, key, place);
         }
         publication.owed.clear();
         publication.after = After::More;
@@ -159,12 +244,12 @@ impl Publications {
         if publication.stream.is_some() || publication.idle.is_some() || is_pending {
             return None;
         }
-        self.last_idle += 1;
-        publication.idle = Some(self.last_idle);
-        self.idle.insert(self.last_idle, key);
+        publication.idle = Some(self.idle.insert(publication.role, key));
         let writer = publication.writer.take();
-        if self.idle.len() > self.max_idle {
-            self.forget_one();
+        if self.idle.len() > self.max_idle
+            && let Some(key) = self.idle.pop()
+        {
+            self.known.remove(&key);
         }
         self.close(writer?)
     }
@@ -175,7 +260,7 @@ impl Publications {
             return (None, None);
         };
         if let Some(place) = publication.idle {
-            self.idle.remove(&place);
+            self.idle.remove(publication.role, key, place);
         }
         let call = publication
             .writer
@@ -204,15 +289,19 @@ impl Publications {
             self.last_writer += 1;
             WriterId(self.last_writer)
         });
-        let channel = publication.channel;
+        let (channel, role) = (publication.channel, publication.role);
         let writer = self.writers.entry(id).or_insert_with(|| Writer {
             key,
             channel,
+            role,
             pending: VecDeque::new(),
+            bytes: 0,
         });
         let cost = Self::cost(len);
         writer.pending.push_back((number, cost));
-        self.bytes = self.bytes.saturating_add(cost);
+        writer.bytes = writer.bytes.saturating_add(cost);
+        add(&mut self.of_roles, role, cost);
+        add(&mut self.of_sessions, key.0, cost);
         Some(id)
     }
 
@@ -220,8 +309,10 @@ impl Publications {
     pub(crate) fn written(&mut self, id: WriterId) -> Option<Written> {
         let writer = self.writers.get_mut(&id)?;
         let (number, cost) = writer.pending.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(cost);
+        writer.bytes = writer.bytes.saturating_sub(cost);
         let (key, channel) = (writer.key, writer.channel);
+        take(&mut self.of_roles, writer.role, cost);
+        take(&mut self.of_sessions, key.0, cost);
         let is_its_own = self.known.get(&key).is_some_and(|p| p.writer == Some(id));
         if writer.pending.is_empty() && !is_its_own {
             self.writers.remove(&id);
@@ -239,22 +330,5 @@ impl Publications {
             self.writers.remove(&id);
         }
         Some(HostCall::CloseWriter { writer: id })
-    }
-
-    /// Forgets an idle publication: of the role that has most of them, so that one role's do not push out another's.
-    fn forget_one(&mut self) {
-        let role = |key: &Key| self.known.get(key).map(|publication| publication.role);
-        let mut of_roles: BTreeMap<RoleId, usize> = BTreeMap::new();
-        for role in self.idle.values().filter_map(role) {
-            *of_roles.entry(role).or_default() += 1;
-        }
-        let most = of_roles.into_iter().max_by_key(|(_, count)| *count);
-        let most = most.map(|(role, _)| role);
-        let oldest = self.idle.iter().find(|(_, key)| role(key) == most);
-        let oldest = oldest.map(|(place, key)| (*place, *key));
-        if let Some((place, key)) = oldest {
-            self.idle.remove(&place);
-            self.known.remove(&key);
-        }
     }
 }

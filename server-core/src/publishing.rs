@@ -10,7 +10,7 @@ use crate::{
     channel_ops::What,
     failure,
     host::{HostCall, WriterId},
-    publications::{After, Key, Publications},
+    publications::{After, Key},
     server::{Server, Waiter},
 };
 
@@ -51,7 +51,7 @@ impl Server {
             None if drains => return Err(channel.drains()),
             _ => {}
         }
-        let ordinal = channel.ordinal;
+        let (ordinal, capacity) = (channel.ordinal, channel.capacity);
         let mut started = PublishStarted::new(
             channel.id,
             channel.name.clone(),
@@ -78,6 +78,7 @@ impl Server {
             }
             Err(_) => return Ok(()),
         }
+        connection.core.set_longest(stream, capacity as usize);
         connection.publishing.insert(stream, key);
         let before = self.publications.attach(key, ordinal, role, waiter);
         self.count_publisher(ordinal, 1);
@@ -111,8 +112,13 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        // However long it waits, it holds up its own stream only.
+        connection.core.release(stream, cost);
         let key = connection.publishing.get(&stream).copied();
-        let bytes = self.publications.bytes();
+        let admitted = match key {
+            Some(key) => self.publications.admits(key, payload.len()),
+            None => Ok(()),
+        };
         let publication = key.and_then(|key| Some((key, self.publications.get_mut(key)?)));
         let Some((key, publication)) = publication else {
             return connection.core.consume(stream, cost);
@@ -135,19 +141,8 @@ impl Server {
             }
             return;
         }
-        let capacity = channel.capacity as usize;
         let host = channel.host;
-        if payload.len() > capacity {
-            let message = format!(
-                "the message is {} bytes long, the channel `{}` holds {capacity}",
-                payload.len(),
-                channel.name
-            );
-            let error = RemoteError::new(ErrorCode::TooLarge, message);
-            return self.reset_publication(key, error.with_limit(capacity as u64));
-        }
-        let limit = self.config.all_publication_bytes;
-        if bytes.saturating_add(Publications::cost(payload.len())) > limit {
+        if let Err(limit) = admitted {
             let message =
                 format!("{limit} bytes of messages wait for channels, which is the limit");
             let error = RemoteError::new(ErrorCode::ResourceExhausted, message);
@@ -163,6 +158,30 @@ impl Server {
                 bytes: payload.into_bytes(),
             });
         }
+    }
+
+    /// A message has begun that is longer than its channel: it would never be taken.
+    pub(crate) fn publishes_too_much(&mut self, waiter: Waiter, len: u64) {
+        let connection = self.connections.get(&waiter.0);
+        let key = connection.and_then(|known| known.publishing.get(&waiter.1).copied());
+        let publication = key.and_then(|key| Some((key, self.publications.get(key)?)));
+        let Some((key, publication)) = publication else {
+            return;
+        };
+        // What is refused anyhow is told why when what was before is written.
+        if matches!(publication.after, After::Refused(_)) {
+            return;
+        }
+        let Some(channel) = self.channels.all.get(publication.channel) else {
+            return;
+        };
+        let capacity = channel.capacity;
+        let message = format!(
+            "the message is {len} bytes long, the channel `{}` holds {capacity}",
+            channel.name
+        );
+        let error = RemoteError::new(ErrorCode::TooLarge, message);
+        self.reset_publication(key, error.with_limit(capacity.into()));
     }
 
     /// The client has ended its half of a publication's stream.

@@ -18,7 +18,7 @@ use crate::{
     follow::LOOKS_IN_A_ROW,
     host::{Completion, Host, HostCall, LogId, OpId, ReaderId},
     ids::Ids,
-    publications::Publications,
+    publications::{Bounds, Publications},
     quiet::Quiet,
     ring::Entry,
     sessions::{Sessions, Token},
@@ -134,7 +134,14 @@ impl Server {
             lingering: Deadlines::default(),
             stalled: Deadlines::default(),
             topic_bytes: 0,
-            publications: Publications::new(config.max_publications),
+            publications: Publications::new(
+                config.max_publications,
+                Bounds {
+                    bytes: config.all_publication_bytes,
+                    session_bytes: config.session_publication_bytes,
+                    roles: config.policy.roles.len(),
+                },
+            ),
             total: Counted::default(),
             counters: HostCounters::default(),
             starts: StartQueue::new(config.max_starts, config.max_waiting_starts),
@@ -385,6 +392,9 @@ impl Server {
                     payload,
                     cost,
                 } => self.published((id, request), seq, payload, cost),
+                ServerEvent::TooLong {
+                    id: request, len, ..
+                } => self.publishes_too_much((id, request), len),
                 ServerEvent::Ended { id: request } => self.publication_ended((id, request)),
                 ServerEvent::Closed(reason) => self.closed(id, &reason),
                 _ => {}

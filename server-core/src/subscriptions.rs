@@ -10,7 +10,7 @@ use selium_remote_client_protocol::{
 
 use crate::{
     channel_ops::What,
-    connection::ConnectionId,
+    connection::{ConnectionId, Waited},
     failure,
     feed::{Fed, feed},
     host::{HostCall, ReaderId},
@@ -19,6 +19,9 @@ use crate::{
     server::{Server, Waiter},
     topic::{Kind, Pace, Rest, Topic, TopicId},
 };
+
+/// How often a subscriber that writers wait for is looked at before it is ended.
+const LOOKS: u32 = 30;
 
 impl Server {
     pub(crate) fn subscribe(
@@ -148,20 +151,84 @@ impl Server {
         }
     }
 
-    /// Ends lossless subscriptions that have held writers back for too long.
+    /// Looks after the lossless subscribers that writers wait for: those that have taken nothing for too long, not a byte,
+    /// are ended. What they take shows in what waits on their streams; it is looked at from time to time, because a write
+    /// to a connection knows no time.
     pub(crate) fn end_stalled(&mut self) {
-        while let Some((id, request)) = self.stalled.pop(self.now) {
+        while let Some(waiter) = self.stalled.pop(self.now) {
+            let (id, request) = waiter;
             let limit = self.config.stalled_subscriber;
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let queued = connection.core.queued_on(request);
+            let Some(waited) = connection.waited_for.get_mut(&request) else {
+                continue;
+            };
+            let took = queued < core::mem::replace(&mut waited.queued, queued);
+            let since = waited.since.filter(|_| !took).unwrap_or(self.now);
+            waited.since = Some(since);
+            if self.now.saturating_since(since) < limit {
+                let next = self.now.saturating_add(limit / LOOKS);
+                self.stalled.set(waiter, next);
+                continue;
+            }
             let message = format!(
-                "the subscriber has taken nothing for {} s while messages waited, and writers wait for it",
+                "the subscriber has taken nothing for {} s while the channel had no room for more, and writers wait for it",
                 limit.as_secs_f64()
             );
-            if let Some(connection) = self.connections.get_mut(&id) {
-                let error = RemoteError::new(ErrorCode::ResourceExhausted, message);
-                connection.core.reset(request, error);
-                self.ready.insert(id);
+            let error = RemoteError::new(ErrorCode::ResourceExhausted, message);
+            connection.waited_for.remove(&request);
+            connection.core.reset(request, error);
+            self.ready.insert(id);
+            self.drop_subscriber(waiter);
+        }
+    }
+
+    /// Writers wait for a subscriber from now on, or it has taken something.
+    fn waits_for(&mut self, waiter: Waiter) {
+        if self.config.unix_origin_ms.is_none() {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&waiter.0) else {
+            return;
+        };
+        let waited = Waited {
+            queued: usize::MAX,
+            since: None,
+        };
+        connection.waited_for.insert(waiter.1, waited);
+        if !self.stalled.has(waiter) {
+            let next = self
+                .now
+                .saturating_add(self.config.stalled_subscriber / LOOKS);
+            self.stalled.set(waiter, next);
+        }
+    }
+
+    /// Writers do not wait for a subscriber.
+    fn waits_not(&mut self, waiter: Waiter) {
+        if self.stalled.has(waiter) {
+            self.stalled.clear(waiter);
+            if let Some(connection) = self.connections.get_mut(&waiter.0) {
+                connection.waited_for.remove(&waiter.1);
             }
-            self.drop_subscriber((id, request));
+        }
+    }
+
+    /// A lossless source has no room for more: writers wait for those who have not got everything.
+    fn source_is_full(&mut self, id: TopicId) {
+        let behind = self.channels.topic_mut(id).map(|topic| topic.behind());
+        for waiter in behind.unwrap_or_default() {
+            self.waits_for(waiter);
+        }
+    }
+
+    /// It has room again.
+    fn source_has_room(&mut self, id: TopicId) {
+        let all = self.channels.topic_mut(id).map(|topic| topic.subscribers());
+        for waiter in all.unwrap_or_default() {
+            self.waits_not(waiter);
         }
     }
 
@@ -258,7 +325,7 @@ impl Server {
 
     /// The same when its connection has forgotten it already.
     pub(crate) fn unsubscribe(&mut self, id: TopicId, waiter: Waiter) {
-        self.stalled.clear(waiter);
+        self.waits_not(waiter);
         let topic = self.channels.topic_mut(id);
         let was_last = topic.is_some_and(|topic| topic.leave(waiter));
         if was_last {
@@ -296,6 +363,7 @@ impl Server {
         let topic_id = *connection.subscriptions.get(&request)?;
         let topic = self.channels.topic_mut(topic_id)?;
         let over = topic.rest == Rest::None;
+        let is_full = topic.is_paused();
         let (ring, cursor) = topic.place(waiter)?;
         let before = *cursor;
         connection.core.set_queue_share(share);
@@ -303,16 +371,14 @@ impl Server {
         let moved = *cursor != before;
         self.ready.insert(id);
         if fed != Fed::Full {
-            self.stalled.clear(waiter);
-        } else if topic_id.kind == Kind::Lossless
-            && self.config.unix_origin_ms.is_some()
-            && (moved || !self.stalled.has(waiter))
-        {
-            let at = self.now.saturating_add(self.config.stalled_subscriber);
-            self.stalled.set(waiter, at);
+            self.waits_not(waiter);
+        } else if is_full && (moved || !self.stalled.has(waiter)) {
+            self.waits_for(waiter);
         }
         if fed == Fed::All && over {
-            connection.core.end(request, None);
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.core.end(request, None);
+            }
             self.drop_subscriber(waiter);
         }
         Some(topic_id)
@@ -329,10 +395,12 @@ impl Server {
         let max = self.config.channel_ring_bytes.min(left);
         match self.change_topic(id, |topic| topic.settle(max)).flatten() {
             Some(Pace::Pause(reader)) => {
+                self.source_is_full(id);
                 self.quiet_readers.remove(reader);
                 self.calls.push_back(HostCall::PauseReader { reader });
             }
             Some(Pace::Resume(reader)) => {
+                self.source_has_room(id);
                 self.quiet_readers.touched(reader, self.now);
                 self.calls.push_back(HostCall::ResumeReader { reader });
             }

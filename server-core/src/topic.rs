@@ -146,6 +146,18 @@ impl<S: Copy + Ord> Topic<S> {
         matches!(self.reader, Reader::Open { paused: false, .. })
     }
 
+    /// Whether the reader waits until there is room.
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(self.reader, Reader::Open { paused: true, .. })
+    }
+
+    /// The subscribers that have not got everything.
+    pub(crate) fn behind(&self) -> Vec<S> {
+        let next = self.ring.next();
+        let behind = self.cursors.iter().filter(|(_, cursor)| **cursor < next);
+        behind.map(|(subscriber, _)| *subscriber).collect()
+    }
+
     /// Whether there is no reader, not even one that is closing.
     pub(crate) fn is_closed(&self) -> bool {
         self.reader == Reader::Closed

@@ -284,16 +284,13 @@ impl Lab {
     }
 
     fn at(&mut self, ms: u64) {
-        self.world.now = Time::from_millis(ms);
-        while self
-            .world
-            .server
-            .poll_timeout()
-            .is_some_and(|due| due <= self.world.now)
-        {
+        let until = Time::from_millis(ms);
+        while let Some(due) = self.world.server.poll_timeout().filter(|due| *due <= until) {
+            self.world.now = self.world.now.max(due);
             self.world.server.handle_timeout(self.world.now);
             self.hand();
         }
+        self.world.now = until;
         self.settle();
     }
 }
@@ -1131,6 +1128,89 @@ fn a_lossless_subscriber_that_takes_nothing_is_ended() {
     }
 }
 
+/// Writes 100 bytes at a time until the channel is full; how many.
+fn fill(lab: &mut Lab, channel: HostChannel) -> usize {
+    let mut count = 0;
+    while count < 20_000 && lab.fake.write(channel, vec![b'm'; 100].into()).is_ok() {
+        count += 1;
+        lab.settle();
+    }
+    count
+}
+
+#[test]
+fn a_lossless_subscriber_that_takes_a_long_message_bit_by_bit_is_not_ended() {
+    const SECONDS: u64 = 1_000;
+    let mut lab = Lab::new(Config {
+        channel_ring_bytes: 64 * 1_024,
+        ..timed()
+    });
+    let (slow, other) = (lab.world.connect(), lab.world.connect());
+    lab.create(slow, "data", 1 << 20);
+    let channel = lab.newest();
+    let id = lab.subscribe(slow, &lossless("data"));
+    lab.world.peers[slow].deaf = true;
+    // It takes 20 kB every 20 s: the message takes minutes, and writers wait meanwhile.
+    lab.write(channel, &"x".repeat(400_000));
+    for _ in 0..5 {
+        lab.write(channel, &"y".repeat(100_000));
+    }
+    assert!(fill(&mut lab, channel) > 0);
+    let mut now = 0;
+    let mut taken = 0;
+    while taken < 400_000 {
+        now += 20 * SECONDS;
+        lab.at(now);
+        let bytes = lab.world.trickle(slow, 20_000);
+        assert!((1..=20_000).contains(&bytes), "{bytes} at {now}");
+        let end = lab.world.peers[slow].ended.get(&id);
+        assert!(end.is_none(), "after {now} ms and {taken} bytes: {end:?}");
+        taken += bytes;
+    }
+    assert!(now > 300 * SECONDS);
+    // Then nothing more, not a byte. It is looked at every second.
+    lab.at(now + 29_999);
+    assert_eq!(lab.inspect(other, "data").lossless, 1);
+    lab.at(now + 31_000);
+    assert_eq!(lab.inspect(other, "data").lossless, 0);
+    assert!(fill(&mut lab, channel) > 0, "writers go on");
+}
+
+#[test]
+fn who_holds_nobody_back_may_take_nothing() {
+    let mut lab = Lab::new(Config {
+        channel_ring_bytes: 64 * 1_024,
+        ..timed()
+    });
+    let (slow, other) = (lab.world.connect(), lab.world.connect());
+    lab.create(slow, "data", 65_536);
+    let channel = lab.newest();
+    let id = lab.subscribe(slow, &lossless("data"));
+    lab.world.peers[slow].reads = false;
+    // More than its window and its queue, and less than the source has room for.
+    for _ in 0..11 {
+        lab.write(channel, &"x".repeat(16_000));
+    }
+    lab.write(channel, "behind");
+    lab.at(500_000);
+    assert!(lab.is_open(slow, id), "nobody waits");
+    // The source is full now: from here on it counts.
+    assert!(fill(&mut lab, channel) > 0);
+    lab.at(530_000);
+    assert!(lab.is_open(slow, id));
+    // It takes everything, and may take nothing again.
+    lab.world.peers[slow].reads = true;
+    lab.world.peers[slow].read();
+    lab.settle();
+    lab.world.peers[slow].reads = false;
+    lab.at(600_000);
+    assert!(lab.is_open(slow, id), "nobody waits");
+    fill(&mut lab, channel);
+    lab.at(631_000);
+    assert_eq!(lab.end(slow, id), Some(ErrorCode::ResourceExhausted));
+    assert_eq!(lab.inspect(other, "data").lossless, 0);
+}
+
 #[test]
 fn a_lost_connection_frees_the_writers_at_once() {
     let mut lab = Lab::new(Config {
@@ -1556,6 +1636,278 @@ fn credit_returns_only_when_the_channel_takes_messages() {
 }
 
 #[test]
+fn publications_that_wait_hold_up_nothing_else_on_their_connection() {
+    let limits = Limits::default();
+    let mut lab = Lab::new(Config::default());
+    let a = lab.world.connect();
+    let waiting = limits.max_streams - 3;
+    lab.create(a, "full", 1_024);
+    lab.create(a, "free", 1 << 20);
+    let (full, free) = {
+        let mut channels = lab.fake.channels();
+        (channels.next().unwrap(), channels.next().unwrap())
+    };
+    // A lossless subscriber that is not read keeps the channel full.
+    lab.world.peers[a].reads = false;
+    let unread = lab.subscribe(a, &lossless("full"));
+    lab.hold = true;
+    let parked: Vec<RequestId> = (0..waiting as u64)
+        .map(|number| lab.publish(a, "full", number, false))
+        .collect();
+    for id in &parked {
+        let mut number = 0;
+        // All of its window, and its queue behind it.
+        let message = Bytes::from(vec![b'x'; 1_000]);
+        let send = |lab: &mut Lab, number| {
+            let core = &mut lab.world.peers[a].core;
+            core.send(*id, number, message.clone()).is_ok()
+        };
+        while send(&mut lab, number) {
+            number += 1;
+            lab.world.run();
+        }
+        lab.hand();
+    }
+    let fits = limits.stream_window / 1_032;
+    let handed = lab.writes / waiting;
+    assert!((fits..fits + 3).contains(&handed), "{handed} of {fits}");
+    assert!(
+        parked.iter().all(|id| lab.is_open(a, *id)),
+        "none was reset"
+    );
+    // Requests, logs, and a publication to a channel that has room.
+    let live = lab.publish(a, "free", 1_000_000, false);
+    let bytes = vec![b'l'; 60_000];
+    for number in 0..50 {
+        lab.world.peers[a]
+            .core
+            .send(live, number, bytes.clone())
+            .unwrap();
+        lab.hand();
+        let writers: Vec<WriterId> = lab.contract.writers.iter().copied().collect();
+        for writer in writers.into_iter().rev() {
+            if lab
+                .fake
+                .front(writer)
+                .is_some_and(|(channel, _)| channel == free)
+            {
+                lab.act(Act::Write(writer));
+            }
+        }
+        assert_eq!(lab.acks(a, live).last(), Some(&(number, false)));
+    }
+    assert_eq!(lab.inspect(a, "full").publishers, waiting as u64);
+    let unread_log = lab.subscribe(a, &lossy("free"));
+    lab.settle();
+    assert!(!lab.world.stream(a, unread_log).is_empty());
+    // And they go on when there is room.
+    assert!(lab.is_open(a, unread));
+    lab.world.peers[a].core.cancel(unread);
+    lab.hold = false;
+    lab.settle();
+    for id in &parked {
+        assert!(!lab.acks(a, *id).is_empty());
+    }
+    assert!(lab.texts(full).len() >= waiting * fits);
+}
+
+#[test]
+fn one_sessions_waiting_messages_leave_room_for_the_others() {
+    let cost = 1_000 + ENTRY_OVERHEAD;
+    let mut lab = Lab::new(Config {
+        all_publication_bytes: 400 * cost,
+        session_publication_bytes: 100 * cost,
+        policy: Policy::new(vec![Role::admin(), Role::admin()]),
+        limits: Limits::with(|limits| limits.stream_window = 1 << 20),
+        ..Config::default()
+    });
+    let a = lab.world.connect_as(1, Limits::default());
+    lab.create(a, "data", 1 << 20);
+    lab.hold = true;
+    let text = "x".repeat(1_000);
+    let send = |lab: &mut Lab, peer: usize, id: RequestId, from: u64, count: u64| {
+        for number in from..from + count {
+            if !lab.is_open(peer, id) {
+                return number - from;
+            }
+            lab.send(peer, id, number, &text);
+        }
+        count
+    };
+    // Past its limit a session's publications have equal parts: who has more is reset, who has less goes on.
+    let (one, two) = (
+        lab.publish(a, "data", 1, false),
+        lab.publish(a, "data", 2, false),
+    );
+    assert_eq!(send(&mut lab, a, one, 0, 95), 95);
+    assert_eq!(send(&mut lab, a, two, 0, 50), 50);
+    assert_eq!(send(&mut lab, a, one, 95, 1), 1);
+    assert_eq!(lab.end(a, one), Some(ErrorCode::ResourceExhausted));
+    assert!(lab.is_open(a, two));
+    assert_eq!(lab.writes, 145);
+    // Alone it may have all of it, of which it has half.
+    assert_eq!(send(&mut lab, a, two, 50, 51), 51);
+    assert_eq!(lab.end(a, two), Some(ErrorCode::ResourceExhausted));
+    assert_eq!(lab.writes, 195);
+    // One message each may always wait.
+    let three = lab.publish(a, "data", 3, false);
+    assert_eq!(send(&mut lab, a, three, 0, 1), 1);
+    assert!(lab.is_open(a, three));
+    // Other sessions of the role, up to what is not the other role's part: a quarter of all.
+    let mut sum = 196;
+    for session in 2..6 {
+        let peer = lab.world.connect_as(session, Limits::default());
+        let id = lab.publish(peer, "data", 1, false);
+        send(&mut lab, peer, id, 0, 90);
+        if !lab.is_open(peer, id) {
+            break;
+        }
+        sum += 90;
+    }
+    assert!(sum < 300 && lab.writes == 300, "{} after {sum}", lab.writes);
+    let other = lab.world.connect_in(99, Limits::default(), RoleId(1));
+    let id = lab.publish(other, "data", 1, false);
+    assert_eq!(send(&mut lab, other, id, 0, 99), 99);
+    assert!(lab.is_open(other, id), "its own part");
+    // What was written is free again, for everyone.
+    lab.hold = false;
+    lab.settle();
+    assert_eq!(lab.acks(other, id).last(), Some(&(98, false)));
+    let again = lab.publish(a, "data", 1, true);
+    assert_eq!(lab.started(a, again).last, Some(94));
+    assert_eq!(send(&mut lab, a, again, 95, 90), 90);
+    assert!(lab.is_open(a, again));
+}
+
+#[test]
+fn a_message_longer_than_the_channel_is_refused_when_it_begins() {
+    let mut lab = Lab::new(Config::default());
+    let a = lab.world.connect();
+    lab.create(a, "data", 65_536);
+    let id = lab.publish(a, "data", 1, false);
+    lab.send(a, id, 0, "fits");
+    let peer = &mut lab.world.peers[a];
+    peer.core.send(id, 1, vec![b'x'; 500_000]).unwrap();
+    // One frame of it comes through.
+    let first = peer.core.poll_transmit(0).unwrap();
+    assert!(first.len() < 17_000);
+    let (now, connection) = (lab.world.now, peer.connection);
+    let bytes = first.to_vec().into();
+    lab.world.server.handle_input(now, connection, bytes);
+    let answer = lab.world.server.poll_transmit(connection, usize::MAX);
+    let peer = &mut lab.world.peers[a];
+    peer.core.handle_input(now, answer.unwrap().to_vec().into());
+    assert!(
+        peer.core
+            .poll_transmit(0)
+            .is_none_or(|rest| rest.len() < 100),
+        "the rest is not sent"
+    );
+    lab.settle();
+    let error = lab.world.peers[a].ended[&id].clone().unwrap();
+    assert_eq!(
+        (error.code, error.limit),
+        (ErrorCode::TooLarge, Some(65_536))
+    );
+    // It can be gone on with, and what is as long as the channel is taken.
+    let id = lab.publish(a, "data", 1, true);
+    assert_eq!(lab.started(a, id).last, Some(0));
+    lab.send(a, id, 1, &"y".repeat(65_536));
+    assert_eq!(lab.acks(a, id), [(1, false)]);
+}
+
+#[test]
+fn a_draining_server_finishes_what_is_under_way_and_begins_nothing() {
+    let mut lab = Lab::new(Config {
+        max_starts: 1,
+        ..timed()
+    });
+    let a = lab.world.connect();
+    lab.create(a, "data", 1_024);
+    let channel = lab.newest();
+    let publishing = lab.publish(a, "data", 1, false);
+    let subscribed = lab.subscribe(a, &lossless("data"));
+    // Under way: a start in the host and one that waits for it, a create, a message, half of a request.
+    let starts = [
+        lab.world.call(a, &spec(Some("one"))),
+        lab.world.call(a, &spec(Some("two"))),
+    ];
+    let creating = lab.world.call(a, &create(Some("late"), 64));
+    lab.hold = true;
+    lab.world.peers[a]
+        .core
+        .send(publishing, 0, Bytes::from("m"))
+        .unwrap();
+    lab.world.run();
+    let mut long = spec(Some("three"));
+    long.args = vec![EntrypointArg::Buffer(vec![1; 100_000])];
+    long.signature = AbiSignature::new(vec![AbiParam::Buffer], vec![]);
+    let peer = &mut lab.world.peers[a];
+    let body = Request::encode(
+        &long,
+        &selium_remote_client_protocol::ops::Common::default(),
+    );
+    let options = selium_remote_client_protocol::client::RequestOptions::default();
+    let half = peer.core.request(StartRequest::OP, body, options).unwrap();
+    let first = peer.core.poll_transmit(20_000).unwrap();
+    let (now, connection) = (lab.world.now, peer.connection);
+    lab.world
+        .server
+        .handle_input(now, connection, first.to_vec().into());
+    let peer = &lab.world.peers[a];
+    assert!(!peer.answers.contains_key(&half));
+
+    // What is asked for before the client has heard of it crosses the DRAIN.
+    let options = selium_remote_client_protocol::client::RequestOptions::default();
+    let body = Request::encode(
+        &inspect("data"),
+        &selium_remote_client_protocol::ops::Common::default(),
+    );
+    let crossing = lab.world.peers[a]
+        .core
+        .request(InspectChannelRequest::OP, body, options)
+        .unwrap();
+    lab.world.server.drain();
+    lab.world.run();
+    let error = lab
+        .world
+        .answer(a, crossing)
+        .expect_err("it is refused at once");
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.message.contains("shutting down"), "{}", error.message);
+    // And then the client does not even send it.
+    let options = selium_remote_client_protocol::client::RequestOptions::default();
+    let refused = lab.world.peers[a].core.request(1, Bytes::new(), options);
+    assert!(refused.is_err());
+    let late = lab.world.connect();
+    assert!(lab.world.peers[late].hello.is_none());
+
+    lab.hold = false;
+    lab.settle();
+    assert_eq!(lab.acks(a, publishing), [(0, false)]);
+    assert_eq!(lab.world.stream(a, subscribed), ["0:m"]);
+    assert!(lab.world.answer(a, creating).is_ok());
+    for (nth, id) in starts.into_iter().chain([half]).enumerate() {
+        let at = lab
+            .others
+            .iter()
+            .position(|call| matches!(call, HostCall::Start { .. }));
+        let Some(HostCall::Start { op, .. }) = at.map(|at| lab.others.remove(at)) else {
+            panic!("start {nth} was not begun");
+        };
+        let result = Ok(HostProcess(op.0));
+        lab.world.complete(Completion::Started { op, result });
+        lab.hand();
+        assert!(lab.world.answer(a, id).is_ok(), "start {nth}");
+    }
+    // Streams go on until they end.
+    lab.send(a, publishing, 1, "n");
+    lab.write(channel, "o");
+    assert_eq!(lab.world.stream(a, subscribed), ["0:m", "1:n", "2:o"]);
+    assert!(lab.world.peers[a].closed.is_none());
+}
+
+#[test]
 fn messages_longer_than_the_channel_are_refused() {
     let mut lab = Lab::new(Config::default());
     let a = lab.world.connect();
@@ -1755,11 +2107,13 @@ fn idle_publications_are_remembered_up_to_a_bound() {
     go(&mut lab, a, 3);
     assert!(!knows(&mut lab, a, 2), "detached first");
     assert!(knows(&mut lab, a, 1) && knows(&mut lab, a, 3));
-    // Another role's is not pushed out.
+    // Another role's is not pushed out, nor another session's.
+    let c = lab.world.connect_as(77, Limits::default());
+    go(&mut lab, c, 1);
     for number in 10..20 {
         go(&mut lab, a, number);
     }
-    assert!(knows(&mut lab, b, 1));
+    assert!(knows(&mut lab, b, 1) && knows(&mut lab, c, 1));
     // One of which the host has something is not forgotten.
     let id = lab.publish(a, "data", 50, false);
     lab.hold = true;

@@ -157,7 +157,7 @@ subscription stands, a note on stderr says so.
 A subscriber that is too slow loses messages, and warnings on stderr say how many: one a second at most, and in all at \
 the end. With --lossless it loses none: on a \
 channel that parks, everybody who writes to it waits, guests too; the role needs a permission of its own for that, and \
-the server ends the subscription of one that has taken nothing for 30 s. Lossless and other subscribers count messages \
+the server ends the subscription of one that has taken nothing for 30 s while there is no room for more. Lossless and other subscribers count messages \
 each for themselves: --since goes with --lossless as it was.
 
 Framing:

@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     pub(crate) closed: Option<CloseReason>,
     /// Whether it reads its streams.
     pub(crate) reads: bool,
+    /// Whether nothing that the server sends comes through.
+    pub(crate) deaf: bool,
     /// What it has not read.
     pub(crate) unread: Vec<(RequestId, usize)>,
     /// Acknowledgements: up to which number, and whether it may be dropped.
@@ -84,6 +86,7 @@ impl World {
             stream: BTreeMap::new(),
             closed: None,
             reads: true,
+            deaf: false,
             unread: Vec::new(),
             acks: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -103,6 +106,10 @@ impl World {
                 }
             }
             while let Some(id) = self.server.poll_ready() {
+                let peer = self.peers.iter().find(|peer| peer.connection == id);
+                if peer.is_some_and(|peer| peer.deaf) {
+                    continue;
+                }
                 while let Some(transmit) = self.server.poll_transmit(id, usize::MAX) {
                     moved = true;
                     let peer = self.peers.iter_mut().find(|peer| peer.connection == id);
@@ -122,6 +129,19 @@ impl World {
             }
         }
         self.server.run_host(&mut self.host);
+    }
+
+    /// One write of at most so many bytes comes through to a client; how many bytes it had.
+    pub(crate) fn trickle(&mut self, peer: usize, max: usize) -> usize {
+        let id = self.peers[peer].connection;
+        let Some(transmit) = self.server.poll_transmit(id, max) else {
+            return 0;
+        };
+        let bytes = Bytes::from(transmit.to_vec());
+        let len = bytes.len();
+        self.peers[peer].core.handle_input(self.now, bytes);
+        self.run();
+        len
     }
 
     pub(crate) fn call<R: Request>(&mut self, peer: usize, request: &R) -> RequestId {
