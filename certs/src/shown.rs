@@ -366,4 +366,19 @@ mod tests {
         }
         assert!(!Moment(u64::MAX).to_string().is_empty());
     }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut previous = civil(0);
+        for day in 1..200_000 {
+            let next = civil(day);
+            assert!(
+                next > previous && next.1 <= 12 && next.2 <= 31,
+                "{previous:?} {next:?}"
+            );
+            let carried = next.2 == 1 && (next.1 == previous.1 + 1 || next.1 == 1);
+            assert!(carried || next == (previous.0, previous.1, previous.2 + 1));
+            previous = next;
+        }
+    }
 }

@@ -8,80 +8,26 @@
     reason = "helpers of tests"
 )]
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+mod common;
 
-use rustls_pki_types::UnixTime;
-use selium_remote_certs::issue::{Init, Layout};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use common::{
+    DAY, Said, command, contents, fine, init_at, mode, no_key_is_in, run, run_after, set_mode,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A command that no setting of the tester reaches, after some words of the shell.
-fn command(folder: &Path, before: &str, line: &str) -> Command {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("{before} exec \"$0\" \"$@\"")])
-        .arg(env!("CARGO_BIN_EXE_selium"))
-        .args(line.split_whitespace())
-        .current_dir(folder)
-        .stdin(Stdio::null());
-    for (name, _) in std::env::vars_os() {
-        let is_ours = name.to_string_lossy().starts_with("SELIUM_");
-        if is_ours || name == "RUST_LOG" || name == "NO_COLOR" {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-fn run_after(folder: &Path, before: &str, line: &str) -> Said {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command(folder, before, line).output().unwrap();
-    Said {
-        code: status.code(),
-        out: String::from_utf8(stdout).unwrap(),
-        err: String::from_utf8(stderr).unwrap(),
-    }
-}
-
-fn run(folder: &Path, line: &str) -> Said {
-    run_after(folder, "", line)
-}
-
-fn fine(folder: &Path, line: &str) -> Said {
-    let said = run(folder, line);
-    assert_eq!(said.code, Some(0), "{line}: {said:?}");
-    said
-}
-
-/// Fails with a message for people that says what, and what to do; nothing is on stdout.
+/// Fails with a message for people that says what, and what to do; nothing is on stdout, and nothing was written.
 fn refused(folder: &Path, line: &str, parts: &[&str]) {
-    let said = run(folder, line);
-    assert_eq!(said.code, Some(1), "{line}: {said:?}");
-    assert!(
-        said.err.starts_with("error: ") && said.out.is_empty(),
-        "{line}: {said:?}"
-    );
-    for part in parts {
-        assert!(said.err.contains(part), "{line}, {part}: {said:?}");
-    }
+    common::refused(folder, 1, line, parts);
 }
 
 fn json(said: &Said) -> Value {
-    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+    common::json(&said.out)
 }
 
 fn work() -> TempDir {
@@ -91,41 +37,10 @@ fn work() -> TempDir {
 }
 
 /// A work dir that was made so many days ago.
-fn made_before(days: u64) -> TempDir {
+fn made_before(days: i64) -> TempDir {
     let folder = TempDir::new().unwrap();
-    let now = UnixTime::now().as_secs() - days * 86_400;
-    let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
-    let layout = Layout::new(folder.path());
-    layout.init(&Init::default(), now).unwrap();
+    init_at(folder.path(), -days * DAY);
     folder
-}
-
-/// Everything under a folder: path, mode, contents.
-fn contents(folder: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
-    fn gather(root: &Path, folder: &Path, all: &mut Vec<(PathBuf, u32, Vec<u8>)>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(root).unwrap().to_owned();
-            if path.is_dir() {
-                all.push((name, mode(&path), Vec::new()));
-                gather(root, &path, all);
-            } else {
-                all.push((name, mode(&path), fs::read(&path).unwrap()));
-            }
-        }
-    }
-    let mut all = Vec::new();
-    gather(folder, folder, &mut all);
-    all.sort();
-    all
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 const MADE: [&str; 17] = [
@@ -753,19 +668,7 @@ fn keys_are_never_said() {
             said.push(out + &err);
         }
     }
-    let mut keys = 0;
-    for (path, _, text) in contents(folder.path()) {
-        if path.extension().is_none_or(|end| end != "key") {
-            continue;
-        }
-        keys += 1;
-        let text = String::from_utf8(text).unwrap();
-        for line in text.lines().filter(|line| !line.starts_with('-')) {
-            // The first line begins with what all keys of this kind begin with.
-            let secret = &line[line.len() - 16..];
-            assert!(!said.iter().any(|said| said.contains(secret)), "{path:?}");
-        }
-    }
+    let keys = no_key_is_in(folder.path(), &said);
     assert!(keys >= 8, "{keys}");
 }
 

@@ -31,7 +31,7 @@ fn wrong_lines_are_refused_before_connecting() {
             ],
         ),
         ("channel create a b", &["unexpected argument 'b'"]),
-        ("channel delete", &["<ID>..."]),
+        ("channel delete", &["<CHANNEL>..."]),
         (
             &format!("channel delete a {long}"),
             &[
@@ -65,7 +65,7 @@ fn wrong_lines_are_refused_before_connecting() {
             "channel ls -o yaml",
             &["[possible values: table, wide, json, name]"],
         ),
-        ("channel pub", &["<ID>"]),
+        ("channel pub", &["<CHANNEL>"]),
         (
             "channel pub a --framing lines",
             &["[possible values: line, raw, len32, json]"],
@@ -163,8 +163,11 @@ fn help_names_what_there_is() {
     }
     for (command, parts) in [
         ("create", &["--capacity", "--drop", "64KiB", "63 bytes"][..]),
-        ("delete", &["Examples:"]),
-        ("ls", &["park", "drop", "draining"]),
+        ("delete", &["Examples:", "<CHANNEL>..."]),
+        ("drain", &["Examples:", "<CHANNEL>..."]),
+        ("share", &["Examples:", "<CHANNEL>...", "channel:NAME"]),
+        ("inspect", &["Examples:", "<CHANNEL>", "from outside"]),
+        ("ls", &["park", "drop", "draining", "Examples:"]),
         (
             "pub",
             &[
@@ -190,6 +193,7 @@ fn help_names_what_there_is() {
                 "--count",
                 "--timeout",
                 "\"gap\"",
+                "one a second",
                 "124",
                 "Examples:",
             ],

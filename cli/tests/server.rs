@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{
-    DAY, Said, command, contents, fine, init_at, json, mode, refused, run, run_after, said,
-    set_mode,
+    DAY, Said, command, contents, fine, init_at, json, mode, no_key_is_in, refused, run, run_after,
+    said, set_mode,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -949,19 +949,7 @@ fn keys_are_never_said() {
             said.push(out + &err);
         }
     }
-    let mut keys = 0;
-    for (path, _, text) in contents(folder.path()) {
-        if path.extension().is_none_or(|end| end != "key") {
-            continue;
-        }
-        keys += 1;
-        let text = String::from_utf8(text).unwrap();
-        for line in text.lines().filter(|line| !line.starts_with('-')) {
-            // The first line begins with what all keys of this kind begin with.
-            let secret = &line[line.len() - 16..];
-            assert!(!said.iter().any(|said| said.contains(secret)), "{path:?}");
-        }
-    }
+    let keys = no_key_is_in(folder.path(), &said);
     assert!(keys >= 12, "{keys}");
 }
 

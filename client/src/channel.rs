@@ -145,7 +145,7 @@ impl Channel {
         Self::create_with(client, ChannelBuilder::new(capacity)).await
     }
 
-    /// Creates a channel.
+    /// Creates a channel (PROTOCOL.md, "Operations").
     ///
     /// ```no_run
     /// # async fn example(client: &selium_remote_client::Client) -> Result<(), selium_remote_client::ClientError> {

@@ -123,7 +123,7 @@ impl Client {
         self.state() == ConnectionState::Closed
     }
 
-    /// The server's counters.
+    /// The server's counters (PROTOCOL.md, "Operations").
     ///
     /// # Errors
     /// As all requests: [`ClientError::Remote`], [`ClientError::Expired`], [`ClientError::NotConnected`] while the
@@ -148,7 +148,8 @@ impl Client {
         self.inner.ping(self.timeout).await
     }
 
-    /// The processes that the server knows, in the order of their starts; stopped ones too when `all` is set.
+    /// The processes that the server knows, in the order of their starts; stopped ones too when `all` is set
+    /// (PROTOCOL.md, "Operations").
     ///
     /// A long list comes in several answers: processes that start or stop in between may or may not be in it.
     ///
@@ -220,7 +221,7 @@ impl Client {
         }
     }
 
-    /// What the server knows of a process. `target` is its id (16 hexadecimal digits), a part of the id from its
+    /// What the server knows of a process (PROTOCOL.md, "Operations"). `target` is its id (16 hexadecimal digits), a part of the id from its
     /// beginning that no other process shares, or its name; at most 128 bytes.
     ///
     /// # Errors
@@ -247,7 +248,7 @@ impl Client {
     }
 
     /// Stops the process that `target` means (as in [`Client::inspect`]) and answers which one it was. Success means
-    /// that the runtime was asked to stop it and agreed.
+    /// that the runtime was asked to stop it and agreed (PROTOCOL.md, "Operations").
     ///
     /// # Errors
     /// [`ClientError::Remote`] when there is no such process or the runtime refuses. When [`ClientError::is_outcome_unknown`] says so, it may have been stopped.
@@ -292,7 +293,7 @@ impl Client {
         Ok(LogStream::new(held, ask, started, options))
     }
 
-    /// The channels that the server knows, in the order of their creation.
+    /// The channels that the server knows, in the order of their creation (PROTOCOL.md, "Operations").
     ///
     /// A long list comes in several answers: channels that are created or deleted in between may or may not be in it.
     ///
@@ -310,7 +311,7 @@ impl Client {
         .await
     }
 
-    /// What the server knows of a channel. `target` is its id (16 hexadecimal digits), a part of the id from its
+    /// What the server knows of a channel (PROTOCOL.md, "Operations"). `target` is its id (16 hexadecimal digits), a part of the id from its
     /// beginning that no other channel shares, or its name; at most 128 bytes.
     ///
     /// # Errors
@@ -325,7 +326,7 @@ impl Client {
     }
 
     /// Deletes the channel that `target` means (as in [`Client::inspect_channel`]), for everybody, and answers what it
-    /// was: its subscriptions end, and its publications fail.
+    /// was: its subscriptions end, and its publications fail (PROTOCOL.md, "Operations").
     ///
     /// # Errors
     /// [`ClientError::Remote`] when there is no such channel or the server refuses. When [`ClientError::is_outcome_unknown`] says so, it may have been deleted.
@@ -339,7 +340,8 @@ impl Client {
     }
 
     /// Lets the channel that `target` means (as in [`Client::inspect_channel`]) take no new messages: its publications
-    /// fail, and its subscriptions end when everything was read. Draining twice is no error.
+    /// fail, and its subscriptions end when everything was read (PROTOCOL.md, "Operations"). Draining
+    /// twice is no error.
     ///
     /// # Errors
     /// [`ClientError::Remote`] when there is no such channel or the server refuses. When [`ClientError::is_outcome_unknown`] says so, it may drain.
@@ -353,7 +355,7 @@ impl Client {
     }
 
     /// Makes the channel that `target` means (as in [`Client::inspect_channel`]) one that processes can be given. A
-    /// start that names it as an argument does so by itself.
+    /// start that names it as an argument does so by itself (PROTOCOL.md, "Operations").
     ///
     /// # Errors
     /// [`ClientError::Remote`] when there is no such channel or the server refuses. When [`ClientError::is_outcome_unknown`] says so, it may be shared.
@@ -366,7 +368,7 @@ impl Client {
         self.channel(&request, true).await
     }
 
-    /// Publishes to the channel that `target` means (as in [`Client::inspect_channel`]).
+    /// Publishes to the channel that `target` means (as in [`Client::inspect_channel`]; PROTOCOL.md, "Messages").
     ///
     /// # Errors
     /// [`ClientError::Remote`] when there is no such channel, it takes no messages, or there is no room for another
@@ -391,7 +393,7 @@ impl Client {
         Publisher::new(held, ask, request, started, options)
     }
 
-    /// Subscribes to the channel that `target` means (as in [`Client::inspect_channel`]).
+    /// Subscribes to the channel that `target` means (as in [`Client::inspect_channel`]; PROTOCOL.md, "Operations").
     ///
     /// # Errors
     /// [`ClientError::Remote`] when there is no such channel, it drops and is to be subscribed without loss, or there is
@@ -410,7 +412,7 @@ impl Client {
         Ok(Subscriber::new(held, ask, request, started, options))
     }
 
-    /// Closes the connection for all clones: says goodbye, and waits (for about 1 s at most) until the server has it.
+    /// Closes the connection for all clones (PROTOCOL.md, "A connection's life"): says goodbye, and waits (for about 1 s at most) until the server has it.
     /// Requests that are waiting fail with [`ClientError::Closed`]. No other connection is made; while one is being made,
     /// that is given up at once.
     ///

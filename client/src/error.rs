@@ -53,7 +53,11 @@ impl fmt::Display for Incarnation<'_> {
     }
 }
 
-/// What went wrong. The text says what, why, and what to do next.
+/// What went wrong. The text says what, why, and what to do next; the [source](std::error::Error::source) is what lies
+/// below that, where there is anything.
+///
+/// Programs ask [`ClientError::kind`] and the methods beside it, which hold for all variants. What of a request is known
+/// that was not answered is in PROTOCOL.md, "Outcomes".
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ClientError {

@@ -12,7 +12,6 @@ mod common;
 use std::{
     collections::BTreeMap,
     future::{Future, poll_fn},
-    hash::{BuildHasher as _, RandomState},
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -22,6 +21,7 @@ use std::{
 use bytes::Bytes;
 use common::{
     HubPeer, Server,
+    dice::Dice,
     runtime::{apply, runtime_test, spawn, threads_test},
     soon,
 };
@@ -42,29 +42,7 @@ use selium_remote_client_protocol::{
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Numbers from a seed that is printed; `SELIUM_REMOTE_SEED` repeats a run.
-struct Dice(u64);
-
 impl Dice {
-    fn new() -> Self {
-        let given = std::env::var("SELIUM_REMOTE_SEED").ok();
-        let seed = given.map_or_else(
-            || RandomState::new().hash_one(0u8),
-            |text| text.parse().expect("SELIUM_REMOTE_SEED is a number"),
-        );
-        eprintln!("SELIUM_REMOTE_SEED={seed}");
-        Self(seed)
-    }
-
-    /// A number below `limit` (splitmix64).
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
-    }
-
     /// A length of at most `limit` bytes, short ones more often, around the ends of chunks now and then.
     fn length(&mut self, limit: usize) -> usize {
         let length = match self.below(8) {

@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     clippy::indexing_slicing
 )]
 
@@ -11,7 +10,6 @@ mod common;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher as _, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,6 +20,7 @@ use std::{
 use bytes::Bytes;
 use common::{
     Ca, Server,
+    dice::Dice,
     runtime::{Task, apply, runtime_test, sleep, spawn, threads_test},
     soon,
     world::{Cut, World},
@@ -33,30 +32,6 @@ use selium_remote_client::{
     Publisher, Reconnect, SubscribeItem, SubscribeOptions, Subscriber,
 };
 use selium_remote_client_protocol::ops::op;
-
-/// Numbers from a seed that is printed; `SELIUM_REMOTE_SEED` repeats a run.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let given = std::env::var("SELIUM_REMOTE_SEED").ok();
-        let seed = given.map_or_else(
-            || RandomState::new().hash_one(0u8),
-            |text| text.parse().expect("SELIUM_REMOTE_SEED is a number"),
-        );
-        eprintln!("SELIUM_REMOTE_SEED={seed}");
-        Self(seed)
-    }
-
-    /// A number below `limit` (splitmix64).
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
-    }
-}
 
 fn quickly() -> Reconnect {
     Reconnect::new()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use selium_remote_client_protocol::limits::MAX_CAPACITY;
 
-use super::{Format, PsOutput, help};
+use super::{Format, ListArgs, help};
 use crate::framing::Framing;
 use crate::render::size;
 
@@ -65,7 +65,7 @@ pub(crate) struct CreateArgs {
 #[command(after_help = help::CHANNEL_DELETE)]
 pub(crate) struct DeleteArgs {
     /// Ids, unique prefixes of ids, or names
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "CHANNEL")]
     pub(crate) targets: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct DeleteArgs {
 #[command(after_help = help::CHANNEL_DRAIN)]
 pub(crate) struct DrainArgs {
     /// Ids, unique prefixes of ids, or names
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "CHANNEL")]
     pub(crate) targets: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct DrainArgs {
 #[command(after_help = help::CHANNEL_SHARE)]
 pub(crate) struct ShareArgs {
     /// Ids, unique prefixes of ids, or names
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "CHANNEL")]
     pub(crate) targets: Vec<String>,
 }
 
@@ -91,27 +91,17 @@ pub(crate) struct ShareArgs {
 #[derive(Debug, Args)]
 #[command(after_help = help::CHANNEL_LS)]
 pub(crate) struct LsArgs {
-    /// How the list looks [default: table, or json with --log-format json]
-    #[arg(
-        short,
-        long,
-        value_enum,
-        value_name = "OUTPUT",
-        conflicts_with = "quiet",
-        ignore_case = true
-    )]
-    pub(crate) output: Option<PsOutput>,
-
-    /// Only full ids, one a line
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
+    /// How the list looks.
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 /// `selium channel inspect`.
 #[derive(Debug, Args)]
+#[command(after_help = help::CHANNEL_INSPECT)]
 pub(crate) struct InspectArgs {
     /// Id, unique prefix of an id, or name
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "CHANNEL")]
     pub(crate) target: String,
 
     /// How it looks [default: that of --log-format]
@@ -124,7 +114,7 @@ pub(crate) struct InspectArgs {
 #[command(after_help = help::CHANNEL_PUB)]
 pub(crate) struct PubArgs {
     /// Id, unique prefix of an id, or name
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "CHANNEL")]
     pub(crate) target: String,
 
     /// Where the messages are; - is stdin [default: stdin]
@@ -150,14 +140,14 @@ pub(crate) struct PubArgs {
 #[command(after_help = help::CHANNEL_SUB)]
 pub(crate) struct SubArgs {
     /// Id, unique prefix of an id, or name
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "CHANNEL")]
     pub(crate) target: String,
 
-    /// Lose nothing: writers wait for this subscriber
+    /// Lose nothing: writers wait for this subscriber [default: a subscriber that is too slow loses messages]
     #[arg(long)]
     pub(crate) lossless: bool,
 
-    /// First so many of the newest messages that the server has
+    /// First so many of the newest messages that the server has; then new ones
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<u64>,
 

@@ -101,16 +101,35 @@ Examples:
 /// After the options of `channel drain`.
 pub(crate) const CHANNEL_DRAIN: &str = "\
 Publications fail from now on, and subscriptions end when everything was read. The channel stays until it is deleted; \
-draining twice is no error. The ids are written to stdout.";
+draining twice is no error. The ids are written to stdout.
+
+Examples:
+  selium channel drain jobs";
 
 /// After the options of `channel share`.
 pub(crate) const CHANNEL_SHARE: &str = "\
-`selium start` with --arg channel:NAME does so by itself. Sharing twice is no error. The ids are written to stdout.";
+`selium start` with --arg channel:NAME does so by itself. Sharing twice is no error. The ids are written to stdout.
+
+Examples:
+  selium channel share jobs";
 
 /// After the options of `channel ls`.
 pub(crate) const CHANNEL_LS: &str = "\
 MODE is park (writers wait when it is full) or drop. STATE is open or draining. SUBSCRIBERS and PUBLISHERS are those \
-from outside: the runtime does not tell which guests use a channel.";
+from outside: the runtime does not tell which guests use a channel. With -o json it is one array; ids are strings.
+
+Examples:
+  selium channel ls -o wide
+  selium channel ls -o json | jq -r '.[] | select(.state == \"open\").name'";
+
+/// After the options of `channel inspect`.
+pub(crate) const CHANNEL_INSPECT: &str = "\
+Subscribers, publishers and the messages published are those from outside: the runtime does not tell which guests use a \
+channel.
+
+Examples:
+  selium channel inspect jobs
+  selium channel inspect jobs -o json | jq .published";
 
 /// After the options of `channel pub`.
 pub(crate) const CHANNEL_PUB: &str = "\

@@ -187,6 +187,14 @@ pub(crate) struct PsArgs {
     #[arg(short, long)]
     pub(crate) all: bool,
 
+    /// How the list looks.
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+/// How a list looks.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
     /// How the list looks [default: table, or json with --log-format json]
     #[arg(
         short,
@@ -196,16 +204,16 @@ pub(crate) struct PsArgs {
         conflicts_with = "quiet",
         ignore_case = true
     )]
-    pub(crate) output: Option<PsOutput>,
+    pub(crate) output: Option<ListOutput>,
 
     /// Only full ids, one a line
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
 
-/// How `selium ps` shows the list.
+/// How lists can look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PsOutput {
+pub(crate) enum ListOutput {
     /// Columns
     Table,
     /// More columns, nothing cut

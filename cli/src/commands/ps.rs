@@ -1,6 +1,6 @@
 //! `selium ps`.
 
-use crate::args::{Format, PsArgs, PsOutput};
+use crate::args::{Format, ListOutput, PsArgs};
 use crate::failure::{Action, Failure};
 use crate::render::{escape, process, time};
 use crate::session::Session;
@@ -12,7 +12,7 @@ pub(super) async fn run(session: &Session, args: PsArgs) -> Result<(), Failure> 
         .processes(args.all)
         .await
         .map_err(Failure::client(Action::List))?;
-    if args.quiet {
+    if args.list.quiet {
         return session
             .lines(
                 processes
@@ -22,15 +22,15 @@ pub(super) async fn run(session: &Session, args: PsArgs) -> Result<(), Failure> 
             )
             .await;
     }
-    let output = args.output.unwrap_or(match session.format(None) {
-        Format::Text => PsOutput::Table,
-        Format::Json => PsOutput::Json,
+    let output = args.list.output.unwrap_or(match session.format(None) {
+        Format::Text => ListOutput::Table,
+        Format::Json => ListOutput::Json,
     });
     let lines = match output {
-        PsOutput::Table => process::narrow(&processes, time::now_ms()),
-        PsOutput::Wide => process::wide(&processes, time::now_ms()),
-        PsOutput::Json => vec![process::json(&processes)],
-        PsOutput::Name => processes
+        ListOutput::Table => process::narrow(&processes, time::now_ms()),
+        ListOutput::Wide => process::wide(&processes, time::now_ms()),
+        ListOutput::Json => vec![process::json(&processes)],
+        ListOutput::Name => processes
             .iter()
             .map(|one| escape::line(&one.name).into_owned())
             .collect(),

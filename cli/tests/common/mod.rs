@@ -119,3 +119,21 @@ pub fn mode(path: &Path) -> u32 {
 pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
+
+/// Looks whether what was said has a part of one of the keys in a folder. How many keys there are.
+pub fn no_key_is_in(folder: &Path, said: &[String]) -> usize {
+    let mut keys = 0;
+    for (path, _, text) in contents(folder) {
+        if path.extension().is_none_or(|end| end != "key") {
+            continue;
+        }
+        keys += 1;
+        let text = String::from_utf8(text).unwrap();
+        for line in text.lines().filter(|line| !line.starts_with('-')) {
+            // The first line begins with what all keys of this kind begin with.
+            let secret = &line[line.len() - 16..];
+            assert!(!said.iter().any(|said| said.contains(secret)), "{path:?}");
+        }
+    }
+    keys
+}

@@ -138,7 +138,7 @@ impl ClientError {
         }
     }
 
-    /// Whether something may or may not have happened: look before doing it again.
+    /// Whether something may or may not have happened: look before doing it again (PROTOCOL.md, "Outcomes").
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         match self {

@@ -16,7 +16,7 @@ pub struct PublicationFailure {
     pub name: String,
     /// The number of the last message that was acknowledged.
     pub acknowledged: Option<u64>,
-    /// The numbers of the messages whose outcome is unknown. [`Publisher::unacknowledged`] has the messages.
+    /// The numbers of the messages whose outcome is unknown. [`Publisher::unacknowledged`](crate::Publisher::unacknowledged) has the messages.
     pub unknown: Range<u64>,
     /// Why it ended, or does not go on: [`ClientError::Remote`], [`ClientError::NewIncarnation`],
     /// [`ClientError::OutcomeUnknown`], or, when there is no connection any more, [`ClientError::Closed`] or

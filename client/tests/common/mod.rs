@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+pub(crate) mod dice;
 pub(crate) mod hub;
 pub(crate) mod runtime;
 pub(crate) mod world;

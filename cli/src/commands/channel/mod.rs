@@ -13,7 +13,7 @@ use super::{check_length, check_target};
 use crate::args::channel::{
     ChannelArgs, ChannelCommand, CreateArgs, DeleteArgs, DrainArgs, InspectArgs, LsArgs, ShareArgs,
 };
-use crate::args::{Format, PsOutput};
+use crate::args::{Format, ListOutput};
 use crate::failure::{Action, Channel as About, Failure};
 use crate::interrupt::Stage;
 use crate::render::process::{full_id, short_id};
@@ -196,19 +196,19 @@ async fn list(session: &Session, args: LsArgs) -> Result<(), Failure> {
     let client = session.connect().await?;
     let action = Action::Channel(About::List, String::new());
     let channels = client.channels().await.map_err(Failure::client(action))?;
-    if args.quiet {
+    if args.list.quiet {
         let ids = channels.iter().map(|one| full_id(one.id));
         return session.lines(ids.collect()).await;
     }
-    let output = args.output.unwrap_or(match session.format(None) {
-        Format::Text => PsOutput::Table,
-        Format::Json => PsOutput::Json,
+    let output = args.list.output.unwrap_or(match session.format(None) {
+        Format::Text => ListOutput::Table,
+        Format::Json => ListOutput::Json,
     });
     let lines = match output {
-        PsOutput::Table => channel::narrow(&channels, time::now_ms()),
-        PsOutput::Wide => channel::wide(&channels, time::now_ms()),
-        PsOutput::Json => vec![channel::json(&channels)],
-        PsOutput::Name => channels
+        ListOutput::Table => channel::narrow(&channels, time::now_ms()),
+        ListOutput::Wide => channel::wide(&channels, time::now_ms()),
+        ListOutput::Json => vec![channel::json(&channels)],
+        ListOutput::Name => channels
             .iter()
             .map(|one| escape::line(&one.name).into_owned())
             .collect(),
