@@ -173,6 +173,8 @@ mod session;
 mod start;
 mod subscriber;
 mod supervisor;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 
 pub use selium_remote_certs::{CertificateDirectory, CertificateError, CertificateWarning};
 pub use selium_remote_client_protocol::{

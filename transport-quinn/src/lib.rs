@@ -20,7 +20,10 @@ mod dial;
 mod drive;
 mod error;
 mod link;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod runtime;
+mod stream;
 mod wait;
 
 use bytes::Bytes;
