@@ -25,8 +25,6 @@ use selium_remote_client::{
 async fn translate(client: &Client, words: &[&str]) -> Result<Vec<String>, ClientError> {
     let requests = Channel::create(client, 4_096).await?;
     let answers = Channel::create(client, 4_096).await?;
-    let lossless = SubscribeOptions::new().lossless(true);
-    let mut subscriber = answers.subscribe_with(lossless).await?;
     let translator = ProcessBuilder::new("translator.wasm", "start")
         .capability(Capability::ChannelLifecycle)
         .capability(Capability::ChannelReader)
@@ -34,6 +32,8 @@ async fn translate(client: &Client, words: &[&str]) -> Result<Vec<String>, Clien
         .arg_channel(&requests)
         .arg_channel(&answers);
     let translator = Process::start(client, translator).await?;
+    let lossless = SubscribeOptions::new().lossless(true);
+    let mut subscriber = answers.subscribe_with(lossless).await?;
     let mut publisher = requests.publish().await?;
     let mut translated = Vec::new();
     for word in words {

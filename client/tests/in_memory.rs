@@ -13,6 +13,7 @@ mod common;
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher as _, RandomState},
+    ops::Range,
     pin::pin,
     sync::{Arc, Mutex},
     task::Poll,
@@ -24,7 +25,7 @@ use common::{
     runtime::{apply, runtime_test, sleep, spawn, timeout},
     soon,
 };
-use futures_util::SinkExt as _;
+use futures_util::{FutureExt as _, SinkExt as _};
 use selium_remote_client::{
     AbiParam, AbiScalarValue, AbiSignature, Backpressure, Capability, Channel, ChannelBuilder,
     ChannelState, Client, ClientConfigBuilder, ClientError, CloseReason, ConnectFailure,
@@ -1309,6 +1310,7 @@ async fn a_cut_publisher(seed: u64, totals: &mut BTreeMap<&'static str, (usize, 
         cutter.count("create", &created);
         if let Some(created) = created {
             let created = created.unwrap();
+            let (polls, at_once) = cutter.polls();
             let deleted = cut(created.delete(), polls, at_once).await;
             cutter.count("delete", &deleted);
         }
@@ -1380,7 +1382,7 @@ async fn a_cut_publisher(seed: u64, totals: &mut BTreeMap<&'static str, (usize, 
 async fn a_publisher_is_cut_off_at_every_await_point() {
     let mut totals = BTreeMap::new();
     for seed in seeds(150) {
-        println!("seed {seed}");
+        println!("SELIUM_REMOTE_SEED={seed}");
         a_cut_publisher(seed, &mut totals).await;
     }
     println!("cut off and done: {totals:?}");
@@ -1388,4 +1390,260 @@ async fn a_publisher_is_cut_off_at_every_await_point() {
     for (what, (cut, done)) in totals {
         assert!(cut > 0 && done > 0, "{what}: {cut} {done}");
     }
+}
+
+/// What a program saw of a publication that its connection was lost under, over and over.
+#[derive(Default)]
+struct Saw {
+    /// Messages that were sent, by their numbers.
+    sent: u64,
+    /// Those whose publication has said that their outcome is unknown.
+    unknown: BTreeSet<u64>,
+    acknowledged: BTreeSet<u64>,
+}
+
+/// Publishes so many messages, in as many publications as that takes; each message is sent once.
+async fn publish_through(client: Client, seed: u64, messages: u64) -> Saw {
+    let mut dice = Dice(seed);
+    let mut saw = Saw::default();
+    while saw.sent < messages {
+        // Whoever comes first after a restart makes the channel anew.
+        let builder = ChannelBuilder::new(2_048).name("c");
+        let _ = Channel::create_with(&client, builder).await;
+        let options = PublishOptions::new().backlog(16_384);
+        let mut publisher = match client.publish("c", options).await {
+            Ok(publisher) => publisher,
+            Err(error) if error.code() == Some(ErrorCode::NotFound) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let first = saw.sent;
+        let failed = loop {
+            if saw.sent == messages {
+                break publisher.close().await.err();
+            }
+            let mut message = saw.sent.to_le_bytes().to_vec();
+            message.resize(8 + dice.below(500), 0);
+            match publisher.send(message).await {
+                Ok(number) => assert_eq!(first + number, saw.sent),
+                Err(error) => break Some(error),
+            }
+            saw.sent += 1;
+            if dice.chance(10)
+                && let Err(error) = publisher.flush().await
+            {
+                break Some(error);
+            }
+            breathe(dice.below(4)).await;
+        };
+        let acknowledged = publisher.acknowledged().map_or(0, |last| last + 1);
+        saw.acknowledged.extend(first..first + acknowledged);
+        match failed {
+            None => {}
+            Some(ClientError::Publication(failure)) => {
+                assert_eq!(failure.cause.kind(), ErrorKind::NewIncarnation, "{failure}");
+                assert_eq!(failure.unknown.start, acknowledged);
+                let Range { start, end } = failure.unknown;
+                saw.unknown.extend(first + start..first + end);
+            }
+            Some(other) => panic!("{other}"),
+        }
+    }
+    saw
+}
+
+/// What a subscriber got, until it has the last message, and how often the server was another one. Where something may be
+/// missing there is a hole.
+async fn subscribe_through(
+    client: Client,
+    mut subscriber: Subscriber,
+    options: SubscribeOptions,
+    messages: u64,
+) -> (Vec<Option<u64>>, usize) {
+    let (mut got, mut restarts) = (Vec::new(), 0);
+    loop {
+        match soon(subscriber.next()).await {
+            Some(Ok(SubscribeItem::Message { payload, .. })) => {
+                let number = u64::from_le_bytes(payload[..8].try_into().unwrap());
+                got.push(Some(number));
+                if number + 1 == messages {
+                    return (got, restarts);
+                }
+                continue;
+            }
+            Some(Ok(SubscribeItem::Gap { .. })) => {
+                got.push(None);
+                continue;
+            }
+            Some(Err(error)) => assert_eq!(error.kind(), ErrorKind::NewIncarnation, "{error}"),
+            other => panic!("{other:?}"),
+        }
+        // Whoever comes first after a restart makes the channel anew; something may have been published already.
+        restarts += 1;
+        got.push(None);
+        subscriber = loop {
+            let builder = ChannelBuilder::new(2_048).name("c");
+            let _ = Channel::create_with(&client, builder).await;
+            match client.subscribe("c", options).await {
+                Ok(subscriber) => break subscriber,
+                Err(error) => assert_eq!(error.code(), Some(ErrorCode::NotFound), "{error}"),
+            }
+        };
+    }
+}
+
+async fn lost_connections(seed: u64) -> (usize, usize, usize) {
+    let mut dice = Dice(seed);
+    let server = InMemoryServer::builder().seed(seed).build();
+    let restarts = dice.chance(50);
+    let messages = 60 + dice.below(200) as u64;
+    let (one, two) = match dice.chance(50) {
+        true => {
+            let client = server.connect().await.unwrap();
+            (client.clone(), client)
+        }
+        false => (
+            server.connect().await.unwrap(),
+            server.connect().await.unwrap(),
+        ),
+    };
+    let strict = dice.chance(50);
+    let options = SubscribeOptions::new().lossless(strict);
+    let c = channel(&two, "c", 2_048).await;
+    let subscriber = c.subscribe_with(options).await.unwrap();
+    let publishing = spawn(publish_through(one.clone(), seed, messages));
+    let subscribing = subscribe_through(two, subscriber, options, messages);
+    let mut subscribing = spawn(subscribing).fuse();
+    let mut publishing = publishing.fuse();
+    let (mut saw, mut got, mut drops) = (None, None, 0);
+    while saw.is_none() {
+        // Between any two steps of the tasks, so to say: they are on other threads, or take turns with this one.
+        tokio::select! {
+            result = &mut publishing => saw = Some(result.unwrap()),
+            result = &mut subscribing => got = Some(result.unwrap()),
+            () = breathe(dice.below(60)) => match dice.below(10) {
+                0 if restarts => server.restart(),
+                1 => server.lose_next(Effect::Message),
+                2 => {
+                    server.refuse_connections(Refusal::Overload);
+                    server.drop_connections();
+                    breathe(dice.below(30)).await;
+                    server.accept_connections();
+                }
+                3 => server.stop_reading(),
+                4 => server.stop_sending(),
+                5 => server.hold(Effect::Message),
+                6 => server.release(),
+                7 | 8 => server.resume(),
+                _ => server.drop_connections(),
+            },
+        }
+        drops += 1;
+        if drops % 8 == 0 {
+            server.resume();
+            server.release();
+        }
+    }
+    server.resume();
+    server.release();
+    let saw = saw.unwrap();
+    // Everything is either acknowledged or reported, and nothing both.
+    assert_eq!(saw.sent, messages);
+    let all: BTreeSet<u64> = saw.acknowledged.union(&saw.unknown).copied().collect();
+    assert_eq!(all, (0..messages).collect(), "not accounted for");
+    assert_eq!(saw.acknowledged.intersection(&saw.unknown).count(), 0);
+    // One more, which is not lost under way, so that the subscriber comes to its end: the last number again, if it had it
+    // not.
+    let got = match got {
+        Some(got) => got,
+        None => {
+            let mut publisher = loop {
+                let builder = ChannelBuilder::new(2_048).name("c");
+                let _ = Channel::create_with(&one, builder).await;
+                match one.publish("c", PublishOptions::new()).await {
+                    Ok(publisher) => break publisher,
+                    Err(error) => assert_eq!(error.code(), Some(ErrorCode::NotFound), "{error}"),
+                }
+            };
+            let last = (messages - 1).to_le_bytes().to_vec();
+            loop {
+                publisher.send(last.clone()).await.unwrap();
+                tokio::select! {
+                    got = &mut subscribing => break got.unwrap(),
+                    () = sleep(Duration::from_millis(2)) => {}
+                }
+            }
+        }
+    };
+    let (got, restarts_seen) = got;
+    // One behind the other, but behind holes.
+    let (mut last, mut holes) = (None, 0);
+    for item in &got {
+        match (*item, last) {
+            (None, _) => holes += 1,
+            (Some(number), Some(Some(last))) => assert_eq!(number, last + 1, "{got:?}"),
+            (Some(number), None) => assert_eq!(number, 0, "{got:?}"),
+            // PROTOCOL.md: a source that was without subscribers begins again with what the channel holds.
+            (Some(_), Some(None)) => {}
+        }
+        last = Some(*item);
+    }
+    if !strict && restarts_seen == 0 {
+        // The server reads on for one that may lose messages, and comes back: nothing comes twice.
+        let numbers: Vec<u64> = got.iter().flatten().copied().collect();
+        assert!(numbers.is_sorted_by(|one, other| one < other), "{got:?}");
+    }
+    (drops, restarts_seen, holes)
+}
+
+#[apply(runtime_test!)]
+async fn nothing_is_lost_without_a_word_under_lost_connections_and_restarts() {
+    let (mut drops, mut restarts, mut holes) = (0, 0, 0);
+    for seed in seeds(40) {
+        println!("SELIUM_REMOTE_SEED={seed}");
+        let run = timeout(Duration::from_secs(60), lost_connections(seed));
+        let run = run.await.expect("it comes to an end");
+        (drops, restarts, holes) = (drops + run.0, restarts + run.1, holes + run.2);
+    }
+    println!("{drops} faults, {restarts} restarts seen, {holes} holes");
+    assert!(drops > 0 && restarts > 0 && holes > restarts);
+}
+
+#[apply(runtime_test!)]
+async fn an_idle_publisher_freezes_nobody() {
+    let server = InMemoryServer::new();
+    server.module("idle.wasm", |guest: Guest| async move {
+        let mut writer = guest.writer(0)?;
+        writer.write("guest").await?;
+        idle(guest).await
+    });
+    let client = server.connect().await.unwrap();
+    let c = channel(&client, "c", 1_024).await;
+    let mut strict = c.subscribe_with(lossless()).await.unwrap();
+    let mut lax = c.subscribe(1_024).await.unwrap();
+    let mut idler = c.publish().await.unwrap();
+    idler.send("idler").await.unwrap();
+    idler.flush().await.unwrap();
+    let guest = process("idle.wasm").arg_channel(&c);
+    Process::start(&client, guest).await.unwrap();
+    for expected in ["idler", "guest"] {
+        assert_eq!(message(&mut strict).await, expected);
+        assert_eq!(message(&mut lax).await, expected);
+    }
+    // On another connection, too.
+    let others = [client.clone(), server.connect().await.unwrap()];
+    for (at, other) in others.iter().enumerate() {
+        let mut publisher = other.publish("c", PublishOptions::new()).await.unwrap();
+        for number in 0..200u64 {
+            let text = format!("{at} {number}");
+            publisher.send(text.clone()).await.unwrap();
+            assert_eq!(message(&mut strict).await, text);
+            assert_eq!(message(&mut lax).await, text);
+        }
+        soon(publisher.close()).await.unwrap();
+    }
+    // It is still there, and good for more.
+    idler.send("more").await.unwrap();
+    soon(idler.close()).await.unwrap();
+    assert_eq!(message(&mut strict).await, "more");
+    assert_eq!(message(&mut lax).await, "more");
 }

@@ -8,7 +8,7 @@
 //! ```
 //! use selium_remote_client::{
 //!     Capability, Channel, ClientError, Process, ProcessBuilder, SubscribeItem, SubscribeOptions,
-//!     test_util::{Guest, InMemoryServer},
+//!     test_util::{Effect, Guest, InMemoryServer},
 //! };
 //!
 //! #[tokio::main]
@@ -28,25 +28,26 @@
 //!     let client = server.connect().await?;
 //!     let requests = Channel::create(&client, 4_096).await?;
 //!     let answers = Channel::create(&client, 4_096).await?;
-//!     let lossless = SubscribeOptions::new().lossless(true);
-//!     let mut subscriber = answers.subscribe_with(lossless).await?;
 //!     let shout = ProcessBuilder::new("shout.wasm", "start")
 //!         .capability(Capability::ChannelLifecycle)
 //!         .capability(Capability::ChannelReader)
 //!         .capability(Capability::ChannelWriter)
 //!         .arg_channel(&requests)
 //!         .arg_channel(&answers);
+//!     // The process is started, and the connection is lost before that is answered.
+//!     server.lose_next(Effect::Start);
 //!     let shout = Process::start(&client, shout).await?;
-//!     let mut publisher = requests.publish().await?;
+//!     assert_eq!(server.processes().len(), 1);
 //!
+//!     let lossless = SubscribeOptions::new().lossless(true);
+//!     let mut subscriber = answers.subscribe_with(lossless).await?;
+//!     let mut publisher = requests.publish().await?;
 //!     for (request, expected) in [("hello", "HELLO"), ("again", "AGAIN")] {
 //!         publisher.send(request).await?;
 //!         match subscriber.next().await {
 //!             Some(Ok(SubscribeItem::Message { payload, .. })) => assert_eq!(payload, expected),
 //!             other => panic!("{other:?}"),
 //!         }
-//!         // The client connects again, and the streams go on.
-//!         server.drop_connections();
 //!     }
 //!
 //!     publisher.close().await?;
