@@ -56,7 +56,9 @@
 //!     let answers = Channel::create(client, 64 * 1024).await?;
 //!     let mut subscriber = answers.subscribe(64 * 1024).await?;
 //!
+//!     // To attach to a channel that it is given takes `ChannelLifecycle`.
 //!     let echo = ProcessBuilder::new("echo.wasm", "start")
+//!         .capability(Capability::ChannelLifecycle)
 //!         .capability(Capability::ChannelReader)
 //!         .capability(Capability::ChannelWriter)
 //!         .arg_channel(&requests)
@@ -153,6 +155,12 @@
 //! nothing more). Features add up, as another part of a program may enable one: with several, a call within a tokio
 //! runtime uses that one, any other `async-std`, and without that `smol`. With `tokio` alone, a call outside of a
 //! tokio runtime fails with [`ClientError::NoRuntime`].
+//!
+//! # Tests
+//!
+//! The feature `test-util` (for `[dev-dependencies]`) has a server in memory, `test_util::InMemoryServer`: the real
+//! server's rules over a fake runtime, without network and certificates. What is under test gets an ordinary [`Client`];
+//! the test says what the runtime's modules do, and what goes wrong: lost connections and answers, errors, restarts.
 
 mod board;
 mod call;

@@ -95,7 +95,8 @@ impl ProcessBuilder {
     }
 
     /// Adds a channel as an argument: the process gets a number (u64) that it can attach to, as often as it likes, if it
-    /// may read or write channels. The server shares the channel for that ([`Channel::share`]).
+    /// has `ChannelLifecycle`; to read or write it takes `ChannelReader` or `ChannelWriter` besides. The server shares the
+    /// channel for that ([`Channel::share`]).
     ///
     /// The parameter is added to the signature, unless that has one at this place already.
     ///
@@ -104,6 +105,7 @@ impl ProcessBuilder {
     ///
     /// fn worker(jobs: &Channel, results: &Channel) -> ProcessBuilder {
     ///     ProcessBuilder::new("worker.wasm", "start")
+    ///         .capability(Capability::ChannelLifecycle)
     ///         .capability(Capability::ChannelReader)
     ///         .capability(Capability::ChannelWriter)
     ///         .arg_channel(jobs)

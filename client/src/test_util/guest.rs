@@ -86,7 +86,7 @@ impl Drop for Death {
 }
 
 /// Lets a guest live, until it comes to its end or is stopped.
-pub(super) async fn live(shared: Arc<Shared>, birth: Birth) {
+pub(super) fn live(shared: Arc<Shared>, birth: Birth) -> impl Future<Output = ()> + Send {
     let Birth {
         process,
         spec,
@@ -102,21 +102,24 @@ pub(super) async fn live(shared: Arc<Shared>, birth: Birth) {
         process,
         spec: Arc::new(spec),
     };
-    let mut life = behaviour(guest);
-    let lived = poll_fn(|cx| {
-        let runs = shared.look(|state| state.processes.attend(process, cx));
-        // One that was stopped is polled once more, to hear of it.
-        match life.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if runs => Poll::Pending,
-            Poll::Pending => Poll::Ready(None),
-        }
-    });
-    // What was said before holds for one that was stopped.
-    death.end = match lived.await {
-        Some(Err(trap)) => ProcessEnd::Trapped(trap.0),
-        _ => ProcessEnd::Returned,
-    };
+    // Its death is known also if it is never polled.
+    async move {
+        let mut life = behaviour(guest);
+        let lived = poll_fn(|cx| {
+            let runs = shared.look(|state| state.processes.attend(process, cx));
+            // One that was stopped is polled once more, to hear of it.
+            match life.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending if runs => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        });
+        // What was said before holds for one that was stopped.
+        death.end = match lived.await {
+            Some(Err(trap)) => ProcessEnd::Trapped(trap.0),
+            _ => ProcessEnd::Returned,
+        };
+    }
 }
 
 /// A process of the runtime in memory, from inside: what a module's behaviour is given. Clones are the same process.
