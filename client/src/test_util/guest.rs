@@ -92,7 +92,7 @@ pub(super) fn live(shared: Arc<Shared>, birth: Birth) -> impl Future<Output = ()
         spec,
         behaviour,
     } = birth;
-    let mut death = Death {
+    let death = Death {
         shared: Arc::clone(&shared),
         process,
         end: ProcessEnd::Trapped("its task panicked, or was dropped with its runtime".to_owned()),
@@ -104,6 +104,7 @@ pub(super) fn live(shared: Arc<Shared>, birth: Birth) -> impl Future<Output = ()
     };
     // Its death is known also if it is never polled.
     async move {
+        let mut death = death;
         let mut life = behaviour(guest);
         let lived = poll_fn(|cx| {
             let runs = shared.look(|state| state.processes.attend(process, cx));
