@@ -1491,13 +1491,14 @@ async fn lost_connections(seed: u64) -> (usize, usize, usize) {
     let mut dice = Dice(seed);
     let server = InMemoryServer::builder().seed(seed).build();
     let restarts = dice.chance(50);
-    let messages = 60 + dice.below(200) as u64;
-    let (one, two) = match dice.chance(50) {
-        true => {
+    let messages = 100 + dice.below(300) as u64;
+    let apart = dice.chance(50);
+    let (one, two) = match apart {
+        false => {
             let client = server.connect().await.unwrap();
             (client.clone(), client)
         }
-        false => (
+        true => (
             server.connect().await.unwrap(),
             server.connect().await.unwrap(),
         ),
@@ -1512,11 +1513,21 @@ async fn lost_connections(seed: u64) -> (usize, usize, usize) {
     let mut publishing = publishing.fuse();
     let (mut saw, mut got, mut drops) = (None, None, 0);
     while saw.is_none() {
-        // Between any two steps of the tasks, so to say: they are on other threads, or take turns with this one.
+        // While the clients are connected, mostly; and between any two steps of the tasks, so to say: they are on other
+        // threads, or take turns with this one.
+        let (connected, turns) = (dice.chance(90), dice.below(60));
+        let next = async {
+            if connected {
+                server
+                    .until(|now| now.connections > usize::from(apart))
+                    .await;
+            }
+            breathe(turns).await;
+        };
         tokio::select! {
             result = &mut publishing => saw = Some(result.unwrap()),
             result = &mut subscribing => got = Some(result.unwrap()),
-            () = breathe(dice.below(60)) => match dice.below(10) {
+            () = next => match dice.below(10) {
                 0 if restarts => server.restart(),
                 1 => server.lose_next(Effect::Message),
                 2 => {
@@ -1594,7 +1605,7 @@ async fn lost_connections(seed: u64) -> (usize, usize, usize) {
 #[apply(runtime_test!)]
 async fn nothing_is_lost_without_a_word_under_lost_connections_and_restarts() {
     let (mut drops, mut restarts, mut holes) = (0, 0, 0);
-    for seed in seeds(40) {
+    for seed in seeds(60) {
         println!("SELIUM_REMOTE_SEED={seed}");
         let run = timeout(Duration::from_secs(60), lost_connections(seed));
         let run = run.await.expect("it comes to an end");
