@@ -23,7 +23,7 @@ use crate::{
     board::{Board, Connection, Opened, closed},
     call::Inner,
     failure::{ConnectFailure, Place},
-    link::{Cause, DialError, Link, Phase, Target, Windows, cause, dial, runtime, unblock},
+    link::{Cause, DialError, Link, Phase, Target, Windows, Wire, cause, dial, runtime, unblock},
     session::{Greeting, Session},
     spans,
     supervisor::Supervisor,
@@ -64,6 +64,9 @@ pub struct ClientConfigBuilder {
     connect_timeout: Duration,
     request_timeout: Duration,
     pub(crate) reconnect: Reconnect,
+    /// The way to a server in memory, instead of all that.
+    #[cfg(feature = "test-util")]
+    pub(crate) door: Option<crate::test_util::Door>,
 }
 
 impl Default for ClientConfigBuilder {
@@ -77,6 +80,8 @@ impl Default for ClientConfigBuilder {
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             reconnect: Reconnect::default(),
+            #[cfg(feature = "test-util")]
+            door: None,
         }
     }
 }
@@ -191,10 +196,7 @@ impl ClientConfigBuilder {
     ) -> Result<(Connection, oneshot::Receiver<()>), ClientError> {
         let origin = Instant::now();
         let mut attempt = Attempt::new(self, origin);
-        let tls = attempt.certificates().await?;
-        let wire = dial(&attempt.target, tls, Windows::default(), attempt.deadline)
-            .await
-            .map_err(|error| attempt.failed(error))?;
+        let wire = self.wire(&mut attempt).await?;
 
         let deadline = Time::from_origin(self.connect_timeout);
         let (mut machine, greeting) = Session::new(self.protocol(session)?, deadline);
@@ -219,6 +221,19 @@ impl ClientConfigBuilder {
             expires,
         };
         Ok((connection, ended))
+    }
+
+    /// Makes a connection that is not driven yet.
+    async fn wire(&self, attempt: &mut Attempt) -> Result<Wire, ClientError> {
+        #[cfg(feature = "test-util")]
+        if let Some(door) = &self.door {
+            let dialled = door.dial(attempt.deadline).await;
+            return dialled.map_err(|error| attempt.failed(error));
+        }
+        let tls = attempt.certificates().await?;
+        dial(&attempt.target, tls, Windows::default(), attempt.deadline)
+            .await
+            .map_err(|error| attempt.failed(error))
     }
 
     fn protocol(&self, session: [u8; 16]) -> Result<ClientConfig, ClientError> {

@@ -174,6 +174,12 @@
 //! runtime uses that one, any other `async-std`, and without that `smol`. With `tokio` alone, a call outside of a
 //! tokio runtime fails with [`ClientError::NoRuntime`].
 //!
+//! # Tests
+//!
+//! The feature `test-util` (for `[dev-dependencies]`) has a server in memory, `test_util::InMemoryServer`: the real
+//! server's rules over a fake runtime, without network and certificates. What is under test gets an ordinary [`Client`];
+//! the test says what the runtime's modules do, and what goes wrong: lost connections and answers, errors, restarts.
+//!
 //! # Limits
 //!
 //! Nothing is unbounded. What passes a limit of this side is an error before anything is sent; what the server limits is
@@ -230,6 +236,8 @@ mod spans;
 mod start;
 mod subscriber;
 mod supervisor;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 
 pub use selium_remote_certs::{CertificateDirectory, CertificateError, CertificateWarning};
 pub use selium_remote_client_protocol::{

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use selium_remote_transport_quinn::Runtime;
 pub(crate) use selium_remote_transport_quinn::{
-    ConnectionError, DialError, Link, Machine, Phase, Target, Windows, cause,
+    ConnectionError, DialError, Link, Machine, Phase, Target, Windows, Wire, cause,
 };
-use selium_remote_transport_quinn::{Runtime, Wire};
 
 pub use selium_remote_transport_quinn::{Cause, Rejection};
 

@@ -48,7 +48,11 @@ impl SubscribeOptions {
     }
 
     /// Only messages with this sequence number or a later one. [`Subscriber::position`] is the number to go on with
-    /// after a connection was lost: nothing comes twice then, and what is missing is told.
+    /// after a connection was lost: what is missing is told, and nothing comes twice while the server reads the channel.
+    ///
+    /// It reads a channel for lossless subscribers only while there are some, for others 30 s longer (with a clock). When
+    /// it begins again, with what the channel holds then, a [`SubscribeItem::Gap`] without a count comes first, and messages
+    /// behind it may be ones that came before.
     ///
     /// Lossless and other subscribers count a channel's messages each for themselves: a number goes with
     /// [`SubscribeOptions::lossless`] as it was.
@@ -146,7 +150,8 @@ impl From<Item> for SubscribeItem {
 ///
 /// When the connection is lost and made again ([`Reconnect`](crate::Reconnect)), the subscription goes on behind what was
 /// read, as soon as it is read on: what is missing is a [`SubscribeItem::Gap`]. (Until then the server does not know of
-/// it: writers do not wait for a lossless subscriber whose connection is lost.) A server that was restarted knows nothing
+/// it: writers do not wait for a lossless subscriber whose connection is lost, and behind the gap messages may come once more,
+/// see [`SubscribeOptions::since`].) A server that was restarted knows nothing
 /// of the channel: [`ClientError::NewIncarnation`].
 ///
 /// What arrives is held until it is read, about 64 KiB at first and more on fast connections (one message may be

@@ -9,6 +9,21 @@ const ALLOWED: [&str; 2] = ["default", "sync"];
 /// Who may ask for it.
 const MAY_ASK: [&str; 2] = ["quinn", "quinn-udp"];
 
+/// What this crate is built with: no development dependencies, which tests have and applications do not.
+fn tree(args: &[&str]) -> String {
+    let tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--package", env!("CARGO_PKG_NAME")])
+        .args(["--edges", "normal,features", "--prefix", "depth"])
+        .args(["--offline", "--locked"])
+        .args(args)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&tree.stderr);
+    assert!(tree.status.success(), "{errors}");
+    String::from_utf8(tree.stdout).unwrap()
+}
+
 /// What is built of tokio, and the packages that ask for it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tokio {
@@ -17,19 +32,15 @@ struct Tokio {
 }
 
 impl Tokio {
-    /// Of this crate with one feature: no development dependencies, which tests have and applications do not.
+    /// Of this crate with one feature.
     fn of_a_build_with(feature: &str) -> Self {
-        let tree = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["tree", "--package", env!("CARGO_PKG_NAME")])
-            .args(["--no-default-features", "--features", feature])
-            .args(["--edges", "normal,features", "--invert", "tokio"])
-            .args(["--prefix", "depth", "--offline", "--locked"])
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&tree.stderr);
-        assert!(tree.status.success(), "{errors}");
-        Self::read(&String::from_utf8(tree.stdout).unwrap())
+        Self::read(&tree(&[
+            "--no-default-features",
+            "--features",
+            feature,
+            "--invert",
+            "tokio",
+        ]))
     }
 
     /// Reads a tree that was turned upside down: below tokio are its features, below each who asks for it.
@@ -100,4 +111,25 @@ fn whoever_asks_for_tokio_is_seen() {
                 2quinn v0.11.0 (*)\n1tokio feature \"rt\"\n2tokio feature \"full\"\n1plain v1.0.0 (/there)\n";
     let tokio = Tokio::read(tree);
     assert_eq!(tokio.superfluous(), ["rt", "other", "plain"]);
+}
+
+/// What only a server in memory needs: the server's rules, and connections that are none.
+#[test]
+fn builds_without_a_server_in_memory_have_nothing_of_it() {
+    let memory = "selium-remote-transport-quinn feature \"memory\"";
+    let has = |features: &[&str]| {
+        let transport = [features, &["--invert", "selium-remote-transport-quinn"]].concat();
+        let rules = tree(features).contains("selium-remote-server-core");
+        (rules, tree(&transport).contains(memory))
+    };
+    for runtime in ["tokio", "async-std", "smol"] {
+        let without = ["--no-default-features", "--features", runtime];
+        assert_eq!(has(&without), (false, false), "{runtime}");
+        let with = [&without[..], &["--features", "test-util"]].concat();
+        assert_eq!(has(&with), (true, true), "{runtime}: it would be seen");
+    }
+    assert_eq!(has(&[]), (false, false));
+    // And it brings no runtime.
+    let smol = Tokio::of_a_build_with("smol,test-util");
+    assert_eq!(smol.superfluous(), [""; 0], "{smol:?}");
 }

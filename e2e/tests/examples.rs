@@ -39,6 +39,9 @@ const HERE: [&str; 6] = [
     "start_and_follow",
 ];
 
+/// The one that is run here without a server: it brings its own.
+const ALONE: &str = "in_memory";
+
 /// Those that are not: they need another build of the library.
 const ELSEWHERE: [&str; 1] = ["async_std"];
 
@@ -115,7 +118,8 @@ fn every_example_is_run_by_a_test() {
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     names.sort();
-    let mut expected: Vec<&str> = HERE.iter().chain(&ELSEWHERE).copied().collect();
+    let others = ELSEWHERE.iter().chain([&ALONE]);
+    let mut expected: Vec<&str> = HERE.iter().chain(others).copied().collect();
     expected.sort_unstable();
     assert_eq!(names, expected);
     for name in HERE {
@@ -165,6 +169,17 @@ fn examples_say_what_is_wrong() {
         failed(&run, 1, word);
         assert!(run.stderr.contains("error: "), "{run}");
     }
+}
+
+#[test]
+fn in_memory() {
+    let mut command = Command::new(program(ALONE));
+    command.env("SELIUM_PORT", "65536").env_remove("RUST_LOG");
+    let run = run(command);
+    run.succeeded();
+    let first = run.stdout.lines().next();
+    assert_eq!(first, Some("it works, and tidies up"), "{run}");
+    assert_eq!((run.stdout.lines().count(), &*run.stderr), (6, ""), "{run}");
 }
 
 #[test]

@@ -107,6 +107,9 @@ pub struct Server {
     pub(crate) ids: Option<Ids>,
     pub(crate) now: Time,
     pub(crate) draining: bool,
+    /// Requests that a test has refused.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) refusals: crate::fake::Refusals,
 }
 
 impl Server {
@@ -152,6 +155,8 @@ impl Server {
             ids: None,
             now: Time::ZERO,
             draining: false,
+            #[cfg(any(test, feature = "test-util"))]
+            refusals: crate::fake::Refusals::default(),
             config,
         }
     }

@@ -11,12 +11,12 @@ mod world;
 use bytes::Bytes;
 use selium_remote_client_protocol::{
     AbiParam, AbiSignature, Capability, CapabilitySet, CloseReason, EntrypointArg, ErrorCode,
-    Limits, RequestId, Time,
+    Limits, RemoteError, RequestId, Time,
     client::RequestOptions,
     frame::{Frame, Gather},
     ops::{
         Common, FollowStarted, InfoRequest, ListRequest, LogState, ProcessList, ProcessRef,
-        ProcessState, Request, ServerInfo, StartRequest,
+        ProcessState, Request, ServerInfo, StartRequest, op,
     },
 };
 use selium_remote_server_core::{
@@ -1120,4 +1120,21 @@ fn connections_that_are_to_be_refused_are_bounded_too() {
         world.server.open(world.now, "127.0.0.1:1");
     }
     assert!(world.server.is_full());
+}
+
+#[test]
+fn a_test_can_refuse_the_next_request_of_a_kind() {
+    let mut world = World::new(Config::default());
+    let peer = world.connect();
+    let error = |message: &str| RemoteError::new(ErrorCode::Unavailable, message);
+    world.server.refuse_next(op::SERVER_INFO, error("one"));
+    world.server.refuse_next(op::PROCESS_LIST, error("other"));
+    world.server.refuse_next(op::SERVER_INFO, error("two"));
+    for expected in [Some("one"), Some("two"), None] {
+        let request = world.call(peer, &InfoRequest);
+        let refused = world.answer(peer, request).err();
+        assert_eq!(refused.map(|error| error.message).as_deref(), expected);
+    }
+    let request = world.call(peer, &ListRequest::default());
+    assert_eq!(world.answer(peer, request), Err(error("other")));
 }

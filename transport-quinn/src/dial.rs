@@ -8,13 +8,16 @@ use std::{
 };
 
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream,
-    TransportConfig, VarInt, crypto::rustls::QuicClientConfig,
+    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
+    crypto::rustls::QuicClientConfig,
 };
 
 use tracing::Instrument as _;
 
-use crate::{DialError, Link, Machine, Phase, Runtime, drive};
+use crate::{
+    DialError, Link, Machine, Phase, Runtime, drive,
+    stream::{Ends, Receiver, Sender},
+};
 
 /// The most addresses of a name that are tried; the others would only get a share of the time too short to answer.
 pub const MAX_ADDRESSES: usize = 8;
@@ -120,30 +123,30 @@ impl Default for Windows {
 /// A connection with its one stream, not driven yet. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Wire {
-    runtime: Runtime,
-    endpoint: Endpoint,
-    connection: Connection,
-    send: SendStream,
-    recv: RecvStream,
+    pub(crate) runtime: Runtime,
+    /// Where the server is.
+    pub(crate) address: SocketAddr,
+    pub(crate) ends: Ends,
+    pub(crate) send: Sender,
+    pub(crate) recv: Receiver,
 }
 
 impl Wire {
     /// Where the server is.
     #[must_use]
     pub fn remote_address(&self) -> SocketAddr {
-        self.connection.remote_address()
+        self.address
     }
 
     /// Starts the task that drives `machine`, whose times are durations since `origin`. The task ends when the machine
     /// is over. It runs in the `tracing` span that is current here.
     #[must_use]
     pub fn drive<M: Machine>(self, machine: M, origin: Instant) -> Link<M> {
-        let link = Link::new(machine, origin, self.connection.remote_address());
+        let link = Link::new(machine, origin, self.address);
         let task = drive::run(
             self.runtime.clone(),
             link.clone(),
-            self.endpoint,
-            self.connection,
+            self.ends,
             self.send,
             self.recv,
         );
@@ -267,10 +270,10 @@ async fn attempt(
     };
     Ok(Wire {
         runtime: runtime.clone(),
-        endpoint,
-        connection,
-        send,
-        recv,
+        address: connection.remote_address(),
+        ends: Ends::Quic(connection, endpoint),
+        send: Sender::Quic(send),
+        recv: Receiver::Quic(recv),
     })
 }
 

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, join};
-use quinn::{Connection, Endpoint, ReadError, RecvStream, SendStream, WriteError};
+use quinn::ConnectionError;
 
 use crate::{
     Link, Machine, Runtime,
     link::Next,
     runtime::Alarm,
+    stream::{Ends, Receiver, Sender},
     wait::{Turn, first},
 };
 
@@ -36,10 +37,9 @@ impl<M: Machine> Drop for Ended<M> {
 pub(crate) async fn run<M: Machine>(
     runtime: Runtime,
     link: Link<M>,
-    endpoint: Endpoint,
-    connection: Connection,
-    send: SendStream,
-    recv: RecvStream,
+    ends: Ends,
+    send: Sender,
+    recv: Receiver,
 ) {
     let ended = Ended(link);
     let link = &ended.0;
@@ -49,7 +49,7 @@ pub(crate) async fn run<M: Machine>(
             runtime.sleep_until(Instant::now() + CLOSE_WAIT).await;
         };
         if let Either::Left(Err(error)) = first(outbound(link, send), given_up).await {
-            if let WriteError::ConnectionLost(error) = error {
+            if let Some(error) = error {
                 link.lost(error);
             }
             // What the other side said before it went may still wait to be read, and says more than its going.
@@ -57,29 +57,29 @@ pub(crate) async fn run<M: Machine>(
             link.run(M::handle_eof);
         }
         // This ends the reading too.
-        connection.close(0u32.into(), b"");
+        ends.close();
     };
     join(inbound(&runtime, link, recv), writing).await;
-    let _ = runtime.timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+    let _ = runtime.timeout(IDLE_WAIT, ends.idle()).await;
     tracing::debug!(address = %link.remote_address(), loss = ?link.loss(), "connection over");
 }
 
 /// Carries what arrives, and time. It waits for nothing else, so that neither a deadline nor an answer is late because
 /// the other side does not read.
-async fn inbound<M: Machine>(runtime: &Runtime, link: &Link<M>, mut recv: RecvStream) {
+async fn inbound<M: Machine>(runtime: &Runtime, link: &Link<M>, mut recv: Receiver) {
     let mut alarm = Alarm::new(runtime);
     let mut turn = Turn::default();
     loop {
         let due = link.elapse();
         let time = first(alarm.wait(due), link.time_changed());
-        match first(recv.read_chunk(MAX_READ, true), time).await {
-            Either::Left(Ok(Some(chunk))) => {
-                link.run(|machine, now| machine.handle_input(now, chunk.bytes));
+        match first(recv.read(MAX_READ), time).await {
+            Either::Left(Ok(Some(bytes))) => {
+                link.run(|machine, now| machine.handle_input(now, bytes));
                 turn.taken().await;
             }
             Either::Left(Ok(None)) => break,
             Either::Left(Err(error)) => {
-                if let ReadError::ConnectionLost(error) = error {
+                if let Some(error) = error {
                     link.lost(error);
                 }
                 break;
@@ -91,21 +91,21 @@ async fn inbound<M: Machine>(runtime: &Runtime, link: &Link<M>, mut recv: RecvSt
 }
 
 /// Carries what the machine wants to send, one write after the other; ends when all of it has arrived.
-async fn outbound<M: Machine>(link: &Link<M>, mut send: SendStream) -> Result<(), WriteError> {
+async fn outbound<M: Machine>(
+    link: &Link<M>,
+    mut send: Sender,
+) -> Result<(), Option<ConnectionError>> {
     let mut turn = Turn::default();
     loop {
         match link.next() {
-            Next::Write(mut transmit) => {
-                send.write_all_chunks(&mut transmit.parts).await?;
+            Next::Write(transmit) => {
+                send.write(transmit).await?;
                 turn.taken().await;
             }
             Next::Wait => link.work().await,
             Next::Finish => break,
         }
     }
-    // Fails only when the stream is finished or stopped, then there is nothing to wait for.
-    if send.finish().is_ok() {
-        let _ = send.stopped().await;
-    }
+    send.finish().await;
     Ok(())
 }

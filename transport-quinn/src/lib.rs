@@ -14,13 +14,18 @@
 //!
 //! There is no runtime in this crate either: one consists of what quinn asks for (tasks, timers, sockets) and of threads
 //! for blocking work. `selium-remote-transport-tokio` and `selium-remote-transport-async-std` have them.
+//!
+//! The feature `memory` has connections without QUIC, for tests: a [`Wire`] whose other side is called directly.
 
 mod cause;
 mod dial;
 mod drive;
 mod error;
 mod link;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod runtime;
+mod stream;
 mod wait;
 
 use bytes::Bytes;
