@@ -196,9 +196,7 @@ async fn a_guest_knows_what_it_was_started_with_and_writes_its_log() {
     assert_eq!((report.name.as_deref(), &report.end), (Some("it"), &None));
     process.stop().await.unwrap();
     assert_eq!(server.processes()[0].end, Some(ProcessEnd::Stopped));
-    while let Some(item) = soon(log.next()).await {
-        panic!("{item:?}");
-    }
+    assert!(soon(log.next()).await.is_none());
     assert_eq!(log.end_reason(), Some("the process was stopped"));
 }
 
@@ -1179,7 +1177,14 @@ impl Cutter {
         let number = self.next;
         self.next += 1;
         let mut message = number.to_le_bytes().to_vec();
-        message.resize(8 + self.dice.below(self.longest - 7), 0);
+        let longest = self.dice.chance(60);
+        message.resize(
+            match longest {
+                true => self.longest,
+                false => 8 + self.dice.below(self.longest - 7),
+            },
+            0,
+        );
         (number, message.into())
     }
 
@@ -1415,7 +1420,11 @@ async fn a_publisher_is_cut_off_at_every_await_point() {
     println!("cut off and done: {totals:?}");
     assert_eq!(totals.len(), 8);
     for (what, (cut, done)) in totals {
-        assert!(cut > 0 && done > 0, "{what}: {cut} {done}");
+        // A sink that is fed waits only behind a message that found no room.
+        assert!(
+            done > 0 && (cut > 0 || what == "feed"),
+            "{what}: {cut} {done}"
+        );
     }
 }
 
