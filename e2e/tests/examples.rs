@@ -173,6 +173,9 @@ fn examples_say_what_is_wrong() {
 
 #[test]
 fn in_memory() {
+    if setup().is_none() {
+        return;
+    }
     let mut command = Command::new(program(ALONE));
     command.env("SELIUM_PORT", "65536").env_remove("RUST_LOG");
     let run = run(command);
