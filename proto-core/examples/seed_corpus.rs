@@ -20,8 +20,10 @@ use selium_remote_client_protocol::{
     hello::{ClientHello, ServerHello},
     log_record::{LogField, LogLevel, LogRecord, LogSpan},
     ops::{
-        Common, FollowRequest, FollowStarted, InspectRequest, ListRequest, LogState, ProcessInfo,
-        ProcessList, ProcessRef, Request, ServerInfo, StartRequest, StopRequest,
+        Backpressure, ChannelInfo, ChannelList, ChannelState, Common, CreateRequest, FollowRequest,
+        FollowStarted, InspectChannelRequest, InspectRequest, ListChannelsRequest, ListRequest,
+        LogState, ProcessInfo, ProcessList, ProcessRef, PublishRequest, PublishStarted, Request,
+        ServerInfo, StartRequest, StopRequest, SubscribeRequest, SubscribeStarted,
     },
 };
 
@@ -53,6 +55,7 @@ fn seeds() -> Vec<Seed> {
     frames(&mut seeds);
     openings(&mut seeds);
     operations(&mut seeds);
+    channels(&mut seeds);
     values(&mut seeds);
     records(&mut seeds);
     for target in ["client_input", "pair", "server_input"] {
@@ -262,6 +265,69 @@ fn operations(seeds: &mut Vec<Seed>) {
             FollowStarted::new(process, 41, 50, LogState::Attached).encode(),
         ),
         (8, "info", server.encode()),
+    ];
+    for (which, name, body) in bodies {
+        seeds.push(("ops", name.to_owned(), [&[which], &body[..]].concat()));
+        seeds.push(("fields", name.to_owned(), body));
+    }
+}
+
+/// Requests and responses about channels. Their first bytes begin at `0xf0` (`fuzzing::ops`).
+fn channels(seeds: &mut Vec<Seed>) {
+    let common = Common::with(|made| made.token = Some(9));
+    let target = || "prices".to_owned();
+    let create = CreateRequest::with(|made| {
+        made.capacity = 65_536;
+        made.backpressure = Backpressure::Drop;
+        made.name = Some(target());
+    });
+    let inspect = InspectChannelRequest::with(|made| made.target = target());
+    let list = ListChannelsRequest::with(|made| {
+        made.cursor = 5;
+        made.limit = 100;
+    });
+    let subscribe = SubscribeRequest::with(|made| {
+        made.target = target();
+        made.lossless = true;
+        made.since = Some(41);
+        made.tail = Some(10);
+    });
+    let publish = PublishRequest::with(|made| {
+        made.target = target();
+        made.publication = 3;
+        made.resume = true;
+    });
+    let info = ChannelInfo::with(|made| {
+        made.id = 5;
+        made.name = target();
+        made.capacity = 65_536;
+        made.backpressure = Backpressure::Drop;
+        made.state = ChannelState::Draining;
+        made.shared = true;
+        made.lossy = 2;
+        made.publishers = 1;
+        made.published = 300;
+        made.created_ms = Some(1_700_000_000_000);
+    });
+    let mut listed = ChannelList::default();
+    listed.channels = vec![info.clone(), info.clone()];
+    listed.next = Some(6);
+    let mut publishing = PublishStarted::new(5, target(), 65_536, Backpressure::Park);
+    publishing.last = Some(299);
+    let bodies: [(u8, &str, Vec<u8>); 9] = [
+        (0xf0, "channel-create", create.encode(&common).to_vec()),
+        (0xf1, "channel-inspect", inspect.encode(&common).to_vec()),
+        (0xf2, "channel-list", list.encode(&common).to_vec()),
+        (0xf3, "subscribe", subscribe.encode(&common).to_vec()),
+        (0xf4, "publish", publish.encode(&common).to_vec()),
+        (0xf5, "channels-listed", listed.encode()),
+        (0xf5, "channel-inspected", info.encode()),
+        (
+            0xf6,
+            "subscribed",
+            SubscribeStarted::new(5, target(), 41, 50).encode(),
+        ),
+        (0xf7, "publishing", publishing.encode()),
     ];
     for (which, name, body) in bodies {
         seeds.push(("ops", name.to_owned(), [&[which], &body[..]].concat()));

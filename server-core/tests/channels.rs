@@ -2307,6 +2307,11 @@ impl Chaos {
                 channel_ring_bytes: RING,
                 all_channel_rings_bytes: RINGS,
                 all_publication_bytes: WAITING,
+                session_publication_bytes: if dice.below(2) == 0 {
+                    WAITING / 3
+                } else {
+                    WAITING
+                },
                 unix_origin_ms: CLOCK.filter(|_| dice.below(2) == 0),
                 limits: Limits::with(|limits| {
                     limits.stream_window = 2_048;
@@ -2701,9 +2706,12 @@ fn whatever_happens_nothing_is_lost_or_doubled_or_unbounded() {
     let wanted: Option<u64> = std::env::var("SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
+    let count = std::env::var("SEEDS")
+        .ok()
+        .and_then(|count| count.parse().ok());
     let seeds = match wanted {
         Some(seed) => seed..seed + 1,
-        None => 1..61,
+        None => 1..count.unwrap_or(100u64).saturating_add(1),
     };
     let mut totals = [0; 5];
     for seed in seeds {

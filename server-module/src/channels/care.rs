@@ -3,8 +3,12 @@
 //! The host keeps one list of all who wait on a channel, each with the place it waits for. A write wakes those strictly before the new end, whoever they
 //! are. A read wakes those between the end and a ring's length behind the slowest strong reader, but only while the channel
 //! has a writer. So a read by a throw-away weak reader is what wakes, in place and without a message of its own.
+//!
+//! Whom that does not reach: a reader that found nothing at its place, while a writer then entered a message there, wrote it and woke everyone, and
+//! which is put on the list only then. It waits for a place before the end, and no read looks there.
 
 use core::future::Future;
+use std::rc::Rc;
 
 use selium_remote_transport_wasm::{
     HostError,
@@ -12,13 +16,19 @@ use selium_remote_transport_wasm::{
     executor,
 };
 
-use super::{Entry, Life, patiently, reader::MAX_MESSAGE};
+use super::{
+    Entry, Life, patiently,
+    reader::{Control, MAX_MESSAGE},
+};
 
 /// Round trips to the host after which a read counts as one that waits. One goes through the same queue as the read.
 pub(super) const PATIENCE: u32 = 4;
 
 /// The most gaps that a throw-away reader gets over.
 const MAX_GAPS: u32 = 8;
+
+/// Round trips that a change of readers waits for what runs.
+const MAX_ROUNDS: u32 = 64;
 
 /// The most writers that are woken one after another.
 const MAX_WAKES: u32 = 256;
@@ -126,10 +136,124 @@ async fn side_by_side<A, B>(
 /// Most readers have seen everything a moment later, so that this costs nothing. When others write or read as well it may err; the server nudges
 /// what stays silent.
 pub(super) async fn after_burst(entry: &Entry, written: u64, ended: u64) {
-    if !asleep(entry, written, ended).await {
+    if asleep(entry, written, ended).await {
+        nudge(entry).await;
+    }
+    replace_sleepers(entry, ended).await;
+}
+
+/// Has those replaced that still wait since before the end of a burst, though there is more for them: they looked before a
+/// message was entered and fell asleep after everyone was woken, and a nudge does not reach them. For a single message
+/// that happens to about one of ten thousand. What they lack is known only while nobody else can write. This is the task
+/// that writes, so that nothing is written meanwhile.
+async fn replace_sleepers(entry: &Entry, ended: u64) {
+    if entry.total.get().is_none() {
         return;
     }
-    nudge(entry).await;
+    let candidates: Vec<Rc<Control>> = entry.readers.borrow().values().cloned().collect();
+    for control in candidates {
+        let Some(began) = control.waits_since().filter(|began| *began < ended) else {
+            continue;
+        };
+        if control.lacks() == Some(0) {
+            continue;
+        }
+        if !still_waits(entry, &control, began).await {
+            continue;
+        }
+        if entry.has_more() {
+            return; // The next one wakes it.
+        }
+        match control.lacks() {
+            Some(0) => {}
+            Some(_) if entry.sleeper.borrow().is_none() => {
+                control.replace.set(true);
+                control.changed.notify();
+                while control.replace.get() && !control.is_over() {
+                    host::round_trip().await;
+                    executor::yield_now().await;
+                }
+            }
+            Some(_) => {}
+            // Where it stands was not known: it is at the end.
+            None => control.stands_at_the_end(),
+        }
+    }
+}
+
+/// Whether a reader waits on, as it did when this read of it began. Not when more may be written, which would wake it.
+async fn still_waits(entry: &Entry, control: &Control, began: u64) -> bool {
+    for _ in 0..PATIENCE {
+        if entry.holds.get() == 0 && entry.has_more() {
+            return false;
+        }
+        host::round_trip().await;
+        executor::yield_now().await;
+        let waits = control.waits_since() == Some(began) && !control.is_over();
+        if !waits || entry.total.get().is_none() || entry.life.get() != Life::Open {
+            return false;
+        }
+    }
+    true
+}
+
+/// Keeps our own writes back as long as it lives.
+pub(super) struct Hold {
+    entry: Rc<Entry>,
+}
+
+impl Hold {
+    fn new(entry: &Rc<Entry>) -> Self {
+        entry.holds.set(entry.holds.get() + 1);
+        Self {
+            entry: Rc::clone(entry),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.entry
+            .holds
+            .set(self.entry.holds.get().saturating_sub(1));
+        self.entry.written_to.notify();
+    }
+}
+
+/// Before a strong reader is opened beside a weak one of ours: waits until nothing is being written and the weak one has
+/// read everything. `None` when there is no such reader, or when that cannot be known or does not come.
+pub(super) async fn quiet_moment(entry: &Rc<Entry>) -> Option<Hold> {
+    let lossy = {
+        let readers = entry.readers.borrow();
+        let mut own = readers.values().filter(|it| it.reads_by_itself());
+        own.next().cloned()
+    }?;
+    entry.total.get()?;
+    let hold = Hold::new(entry);
+    for _ in 0..MAX_ROUNDS {
+        if lossy.is_over() || entry.life.get() != Life::Open {
+            return None;
+        }
+        if let Some(began) = lossy.waits_since()
+            && !entry.in_write.get()
+        {
+            if lossy.lacks() == Some(0) {
+                return Some(hold);
+            }
+            // Whom a look can wake is awake then.
+            if look(entry).await != Found::End && still_waits(entry, &lossy, began).await {
+                match lossy.lacks() {
+                    Some(0) => {}
+                    Some(_) => return None,
+                    None => lossy.stands_at_the_end(),
+                }
+                return Some(hold);
+            }
+        }
+        host::round_trip().await;
+        executor::yield_now().await;
+    }
+    None
 }
 
 /// Whether a reader of ours still waits after some time for it to be told.

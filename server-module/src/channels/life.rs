@@ -117,6 +117,9 @@ async fn end_of_drain(entry: Rc<Entry>) {
             zombie.release();
             entry.end_feeding();
         }
+        if let Some(sleeper) = entry.sleeper.take() {
+            sleeper.release();
+        }
         entry.tell_readers();
     }
 }

@@ -18,7 +18,8 @@
 //! | 14 | each new writer makes a channel slower for ever | `writer.rs`: as long as nobody else can write, one writer serves all publications of a channel, and stays |
 //! | 15 | an idle strong writer freezes what others write, and freeing it wakes nobody | `writer.rs`: once others can write, none stays idle: the last message of a burst goes through a weak writer, after the strong one was freed |
 //! | 16 | a reader that looked in the middle of a write sleeps on | `care::nudge`, when the server says so and after each burst of ours that a reader has not seen. Park channels are made twice as large as asked for, without which this cannot work (`HEADROOM`) |
-//! | | weak readers lose messages without a word when a strong one is faster: what that has read is forgotten | `reader.rs`: beside a strong reader of ours, lossy subscribers are fed by it |
+//! | 16 | a few of those sleep so deeply that only a write wakes them (they looked before the message was entered, and fell asleep after all were woken) | `care::after_burst` has them replaced, as long as nobody else can write: only then it is known what they lack |
+//! | | weak readers lose messages without a word when a strong one is faster: what that has read is forgotten | `reader.rs`: beside a strong reader of ours, lossy subscribers are fed by it, from a place on where nothing is lost as long as nobody else can write |
 //! | 18 | drop channels wedge with two strong writers | `writer.rs`: a fresh weak writer for each message, once others can write |
 //! | 19 | draining wakes nobody; a drained channel is deleted with an error, and nobody is told | `life.rs`: readers that have read everything are ended, deletes are taken for done, who waits is told |
 //! | 20 | a frame that is too large is never skipped | `reader.rs` ends the reader; empty messages are refused |
@@ -112,10 +113,20 @@ struct Entry {
     /// The stamp of the drain.
     drained_at: Cell<u64>,
     readers: RefCell<BTreeMap<ReaderId, Rc<Control>>>,
-    /// A weak reader that nobody needs now.
-    spare: RefCell<Option<WeakReader>>,
+    /// A weak reader that nobody needs now, and how many messages are behind it.
+    spare: RefCell<Option<(WeakReader, Option<u64>)>>,
     /// A strong reader that nobody needs, and whose read has not ended.
     zombie: RefCell<Option<Rc<Zombie>>>,
+    /// One that sleeps and was replaced. The next write wakes it.
+    sleeper: RefCell<Option<Rc<Zombie>>>,
+    /// Messages that were written here, as long as nobody else could write and no write has failed.
+    total: Cell<Option<u64>>,
+    /// Whether one is being written.
+    in_write: Cell<bool>,
+    /// How many want no writes to begin.
+    holds: Cell<u32>,
+    /// Whether lossy readers that are fed from now on have missed nothing.
+    seamless: Cell<bool>,
     queue: RefCell<Queue>,
     /// Whether the task that writes runs.
     writing: Cell<bool>,
@@ -151,6 +162,11 @@ impl Entry {
             readers: RefCell::default(),
             spare: RefCell::new(None),
             zombie: RefCell::new(None),
+            sleeper: RefCell::new(None),
+            total: Cell::new(Some(0)),
+            in_write: Cell::new(false),
+            holds: Cell::new(0),
+            seamless: Cell::new(false),
             queue: RefCell::default(),
             writing: Cell::new(false),
             written_to: Notify::new(),
@@ -187,6 +203,7 @@ impl Entry {
         let sharing = self.channel.borrow().as_ref().map(host::Channel::share);
         let shared = sharing.ok_or(HostError::NotFound)?.await?;
         self.shared.set(Some(shared));
+        self.total.set(None);
         // An idle writer would freeze what others write (trap 15).
         self.written_to.notify();
         Ok(shared)
@@ -253,13 +270,16 @@ impl Entry {
         // What is left of it is no channel any more; its slot is freed all the same.
         drop(self.channel.take());
         self.tell_readers();
-        if let Some(spare) = self.spare.take() {
+        if let Some((spare, _)) = self.spare.take() {
             spare.release();
         }
         if let Some(looked) = self.looked.take() {
             looked.release();
         }
-        if let Some(zombie) = self.zombie.take() {
+        for zombie in [self.zombie.take(), self.sleeper.take()]
+            .into_iter()
+            .flatten()
+        {
             zombie.release();
         }
         self.written_to.notify();

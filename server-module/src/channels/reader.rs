@@ -4,19 +4,23 @@
 //! read the host forgets, and a weak one that is behind steps over it without a word. Then they are fed by the strong one:
 //!
 //! ```text
-//!   own weak reader ── a strong one is opened ──► fed by it, once it has come to what is new (before that: lost)
+//!   own weak reader ── a strong one is opened ──► fed by it, once it has come to what is new
 //!          ▲                                            │
 //!          └────────── it is freed ─────────────────────┘  a new weak reader begins behind what it has read
 //! ```
+//!
+//! As long as only this module writes, nothing is lost by the change: writes are kept back until the weak one has read everything, and the strong
+//! one too (`care::quiet_moment`, `Entry::hand_over`). Where others write, or the strong one is told to pause before it has come so far, lossy readers are
+//! told that something may be missing.
 //!
 //! Beside a strong reader of a process they may lose messages without being told. Nothing shows that.
 
 use core::{
     cell::{Cell, RefCell},
-    future::poll_fn,
+    future::{Future, poll_fn},
     task::Poll,
 };
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use bytes::Bytes;
 use selium_remote_server_core::{Completion, host::ReaderId};
@@ -30,6 +34,9 @@ use super::{Channels, Entry, Life, Sink, care, patiently, words};
 
 /// The most bytes of a message. The host allocates what the frame has, not this.
 pub(super) const MAX_MESSAGE: u32 = MAX_FRAME as u32;
+
+/// The most turns that a change of readers takes.
+const MAX_CHANGES: u32 = 64;
 
 /// What the server wants of a reader, and how far it has come.
 pub(super) struct Control {
@@ -47,8 +54,16 @@ pub(super) struct Control {
     began: Cell<Option<u64>>,
     /// Whether another reader feeds it.
     fed: Cell<bool>,
+    /// Whether it has a reader of its own.
+    own: Cell<bool>,
+    /// Whether its task has ended.
+    ended: Cell<bool>,
     /// Whether messages went by, of which it was not told yet.
     missed: Cell<bool>,
+    /// How many of the channel's messages are behind it, where that is known. Those who are fed stand nowhere.
+    passed: Cell<Option<u64>>,
+    /// Whether it sleeps, and is to be replaced by a new reader of the same kind.
+    pub(super) replace: Cell<bool>,
 }
 
 impl Control {
@@ -63,8 +78,43 @@ impl Control {
             reads_before: Cell::new(0),
             began: Cell::new(None),
             fed: Cell::new(false),
+            own: Cell::new(false),
+            ended: Cell::new(false),
             missed: Cell::new(false),
+            passed: Cell::new(None),
+            replace: Cell::new(false),
         }
+    }
+
+    /// The stamp of the read that runs.
+    pub(super) fn waits_since(&self) -> Option<u64> {
+        self.began.get()
+    }
+
+    /// Whether nothing more is wanted of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.closing.get() || self.ended.get() || self.entry.is_gone()
+    }
+
+    /// How many messages it has not read, where that is known.
+    pub(super) fn lacks(&self) -> Option<u64> {
+        Some(self.entry.total.get()?.saturating_sub(self.passed.get()?))
+    }
+
+    /// It has read everything that there is.
+    pub(super) fn stands_at_the_end(&self) {
+        self.passed.set(self.entry.total.get());
+    }
+
+    /// Whether it has read exactly what there is, and waits.
+    fn waits_at_the_end(&self) -> bool {
+        let known = self.passed.get().is_some() && self.passed.get() == self.entry.total.get();
+        known && self.began.get().is_some()
+    }
+
+    /// Whether it is a lossy one with a reader of its own, and be it one that is being opened.
+    pub(super) fn reads_by_itself(&self) -> bool {
+        !self.lossless && self.own.get() && !self.is_over()
     }
 
     /// A burst of writes begins.
@@ -101,7 +151,8 @@ impl Control {
             if self.entry.life.get() == Life::Drained && before {
                 return Poll::Ready(Next::End);
             }
-            if !self.lossless && self.entry.has_strong() {
+            let is_fed = !self.lossless && self.entry.has_strong();
+            if is_fed || self.replace.get() {
                 return Poll::Ready(Next::Change);
             }
             Poll::Pending
@@ -119,11 +170,19 @@ impl Control {
 trait Read {
     fn poll_read(&mut self, cx: &mut core::task::Context<'_>) -> Poll<Result<Frame, ReadError>>;
     fn is_busy(&self) -> bool;
+    /// Opens one.
+    fn open(entry: &Entry) -> impl Future<Output = Result<Self, HostError>>
+    where
+        Self: Sized;
 }
 
 macro_rules! read {
-    ($reader:ident) => {
+    ($reader:ident, $open:ident) => {
         impl Read for $reader {
+            async fn open(entry: &Entry) -> Result<Self, HostError> {
+                entry.open(|channel| channel.$open()).await
+            }
+
             fn poll_read(
                 &mut self,
                 cx: &mut core::task::Context<'_>,
@@ -138,15 +197,15 @@ macro_rules! read {
     };
 }
 
-read!(StrongReader);
-read!(WeakReader);
+read!(StrongReader, strong_reader);
+read!(WeakReader, weak_reader);
 
 /// What comes next of a reader.
 enum Next {
     Read(Result<Frame, ReadError>),
     /// It was closed, or nothing more comes of the channel.
     End,
-    /// Somebody else feeds it from now on.
+    /// Somebody else feeds it from now on, or it is to be replaced.
     Change,
 }
 
@@ -169,9 +228,13 @@ impl Control {
         match read {
             Ok(frame) => {
                 self.reads.set(self.reads.get() + 1);
+                self.passed.set(self.passed.get().map(|passed| passed + 1));
                 Came::Message(frame.payload)
             }
-            Err(ReadError::Gap) => Came::Lost,
+            Err(ReadError::Gap) => {
+                self.passed.set(None);
+                Came::Lost
+            }
             // Trap 20: the host never gets past it, and says so for ever.
             Err(ReadError::TooLarge) => Came::End(Some(format!(
                 "a message is longer than {MAX_MESSAGE} bytes"
@@ -218,6 +281,34 @@ impl Entry {
         }
     }
 
+    /// A strong reader feeds the lossy ones from now on.
+    fn begin_feeding(&self, id: ReaderId) {
+        self.feeder.set(Some(id));
+        // It will have read what this one has not.
+        drop(self.spare.take());
+        self.tell_readers();
+    }
+
+    /// The same while our writes are held back, and the strong reader `waits` for the next message: lossy ones that have
+    /// read everything miss nothing. Waits until all have changed over.
+    async fn hand_over(&self, id: ReaderId, waits: bool) {
+        let lossy = || -> Vec<Rc<Control>> {
+            let readers = self.readers.borrow();
+            let lossy = readers.values().filter(|it| it.reads_by_itself());
+            lossy.cloned().collect()
+        };
+        let seamless = waits && lossy().iter().all(|it| it.waits_at_the_end());
+        self.seamless.set(seamless);
+        self.begin_feeding(id);
+        for _ in 0..MAX_CHANGES {
+            if lossy().is_empty() {
+                break;
+            }
+            executor::yield_now().await;
+        }
+        self.seamless.set(false);
+    }
+
     /// The strong reader is no more: lossy readers go on by themselves.
     pub(super) fn end_feeding(&self) {
         self.feeder.set(None);
@@ -229,6 +320,99 @@ impl Entry {
         for control in self.readers.borrow().values() {
             control.changed.notify();
         }
+    }
+}
+
+impl Control {
+    /// A reader is about to be opened: where it will stand is known when nothing was ever written.
+    fn stand_at_the_beginning(&self) {
+        let total = self
+            .entry
+            .total
+            .get()
+            .filter(|_| !self.entry.in_write.get());
+        self.passed.set(total.filter(|total| *total == 0));
+    }
+
+    /// Puts a new reader into the place of one that sleeps, if that is what is wanted; what the old one lacks. Nothing is
+    /// written meanwhile: the task that writes waits for it.
+    async fn replaced<R: Replace>(
+        &self,
+        sink: &Sink,
+        reader: &mut R,
+    ) -> Result<VecDeque<Bytes>, HostError> {
+        let lacks = self.lacks().unwrap_or_default();
+        let mut found = VecDeque::new();
+        if !self.replace.get() || lacks == 0 {
+            self.replace.set(false);
+            return Ok(found);
+        }
+        let lacks = usize::try_from(lacks).unwrap_or(usize::MAX);
+        let opened = R::open(&self.entry).await;
+        let mut fresh = match opened {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                self.replace.set(false);
+                return Err(error);
+            }
+        };
+        // From the oldest that there is to the end; the last ones are those.
+        loop {
+            let next = poll_fn(|cx| fresh.poll_read(cx));
+            match patiently(care::PATIENCE, next).await {
+                Some(Ok(frame)) => {
+                    found.push_back(frame.payload);
+                    if found.len() > lacks {
+                        found.pop_front();
+                    }
+                }
+                Some(Err(ReadError::Gap)) => {}
+                // The old one will tell.
+                Some(Err(_)) => {
+                    self.replace.set(false);
+                    return Ok(VecDeque::new());
+                }
+                None => break,
+            }
+            executor::yield_now().await;
+        }
+        tracing::debug!(
+            lacks,
+            found = found.len(),
+            "a reader slept, and was replaced"
+        );
+        let old = core::mem::replace(reader, fresh);
+        old.put_to_rest(sink, &self.entry);
+        self.began.set(Some(self.entry.next_stamp()));
+        self.reads.set(self.reads.get() + found.len() as u64);
+        self.stands_at_the_end();
+        self.replace.set(false);
+        Ok(found)
+    }
+}
+
+/// A reader that can be replaced while it sleeps.
+trait Replace: Read + Sized {
+    /// Does with the old one, whose read ends with the next write, what holds up nobody.
+    fn put_to_rest(self, sink: &Sink, entry: &Rc<Entry>);
+}
+
+impl Replace for StrongReader {
+    /// It keeps the last message in the ring, which has room for another one as long; when it wakes, writers may wait for it.
+    fn put_to_rest(self, sink: &Sink, entry: &Rc<Entry>) {
+        if self.is_busy() {
+            let sleeper = Zombie::begin(sink, entry, self, false);
+            *entry.sleeper.borrow_mut() = sleeper;
+        } else {
+            drop(self);
+            wake_writers(entry);
+        }
+    }
+}
+
+impl Replace for WeakReader {
+    fn put_to_rest(self, _: &Sink, _: &Rc<Entry>) {
+        self.release();
     }
 }
 
@@ -245,6 +429,7 @@ pub(super) async fn run(channels: Rc<Channels>, sink: Sink, control: Rc<Control>
         Err(HostError::NotFound) => None,
         Err(error) => Some(words(&error)),
     };
+    control.ended.set(true);
     channels.forget_reader(id, &entry);
     sink.complete(Completion::ReaderEnded { reader: id, error });
 }
@@ -257,6 +442,8 @@ async fn lossless(
     let entry = &control.entry;
     // A left-over one waits at the end of everything, where a new one would begin as well, as long as it is there.
     let zombie = entry.zombie.take().and_then(|zombie| zombie.take_over());
+    // A lossy reader has read everything, and nothing is written until it is fed: so it misses nothing.
+    let mut hold = None;
     let mut reader = match zombie {
         Some(reader) => {
             // Its read began before everything that matters now.
@@ -265,28 +452,40 @@ async fn lossless(
         }
         None => {
             if entry.feeder.get().is_none() {
+                hold = care::quiet_moment(entry).await;
                 entry.fresh.set(false);
+                if hold.is_none() {
+                    // Who comes while it is being opened waits to be fed.
+                    entry.begin_feeding(id);
+                }
             }
-            entry.open(|channel| channel.strong_reader()).await?
+            control.stand_at_the_beginning();
+            let opened = StrongReader::open(entry).await;
+            if opened.is_err() && entry.feeder.get() == Some(id) {
+                entry.end_feeding();
+            }
+            opened?
         }
     };
-    let feeds = entry.feeder.get().is_none() || control.began.get().is_some();
-    if feeds {
-        entry.feeder.set(Some(id));
-        // It will have read what this one has not.
-        drop(entry.spare.take());
-        entry.tell_readers();
+    let took_over = control.began.get().is_some();
+    let feeds = took_over || hold.is_some() || entry.feeder.get() == Some(id);
+    if took_over {
+        entry.begin_feeding(id);
     }
     let mut bytes_read = 0;
     let error = loop {
-        let next = if entry.fresh.get() {
+        let next = if entry.fresh.get() && hold.is_none() {
             control.next(&mut reader).await
         } else {
             match patiently(care::PATIENCE, control.next(&mut reader)).await {
                 Some(next) => next,
                 None => {
-                    // It waits, so that it has read everything.
+                    // It waits, so that it has read everything. Unless it was told to pause.
                     entry.fresh.set(true);
+                    if let Some(hold) = hold.take() {
+                        entry.hand_over(id, reader.is_busy()).await;
+                        drop(hold);
+                    }
                     continue;
                 }
             }
@@ -294,12 +493,21 @@ async fn lossless(
         let read = match next {
             Next::Read(read) => read,
             Next::End => break None,
-            Next::Change => continue,
+            Next::Change => {
+                for bytes in control.replaced(sink, &mut reader).await? {
+                    let message = bytes.clone();
+                    Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
+                    if feeds {
+                        entry.feed(sink, &message);
+                    }
+                }
+                continue;
+            }
         };
         match control.took(read) {
             Came::Message(bytes) => {
                 bytes_read += bytes.len() as u64;
-                if bytes_read >= entry.size.get() {
+                if bytes_read >= entry.size.get() && hold.is_none() {
                     entry.fresh.set(true);
                 }
                 let message = bytes.clone();
@@ -314,6 +522,12 @@ async fn lossless(
         // One busy channel must not keep the others, and the connections, waiting.
         executor::yield_now().await;
     };
+    if hold.is_some() {
+        // Nobody was fed.
+        drop(hold);
+        put_away(sink, entry, reader, false);
+        return Ok(error);
+    }
     put_away(sink, entry, reader, feeds);
     Ok(error)
 }
@@ -321,15 +535,22 @@ async fn lossless(
 async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<String>, HostError> {
     let entry = &control.entry;
     // It goes on where the last one stopped: what was read before is not read again.
-    let mut own = entry.spare.take();
-    if own.as_ref().is_some_and(WeakReader::is_busy) {
-        control.began.set(Some(0));
+    let mut own = None;
+    if let Some((spare, passed)) = entry.spare.take() {
+        control.passed.set(passed);
+        if spare.is_busy() {
+            control.began.set(Some(0));
+        }
+        own = Some(spare);
     }
     let error = loop {
         if entry.has_strong() {
             control.fed.set(true);
             control.began.set(None);
-            if own.take().is_some() {
+            control.passed.set(None);
+            control.replace.set(false);
+            control.own.set(false);
+            if own.take().is_some() && !entry.seamless.get() {
                 control.missed.set(true);
             }
             if control.closing.get() || entry.is_gone() {
@@ -342,9 +563,13 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
             continue;
         }
         control.fed.set(false);
+        control.own.set(true);
         let reader = match &mut own {
             Some(reader) => reader,
-            None => own.insert(entry.open(|channel| channel.weak_reader()).await?),
+            None => {
+                control.stand_at_the_beginning();
+                own.insert(WeakReader::open(entry).await?)
+            }
         };
         match control.next(reader).await {
             Next::Read(read) => match control.took(read) {
@@ -355,7 +580,12 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
                 Came::End(error) => break error,
             },
             Next::End => break None,
-            Next::Change => continue,
+            Next::Change => {
+                for bytes in control.replaced(sink, reader).await? {
+                    Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
+                }
+                continue;
+            }
         }
         executor::yield_now().await;
     };
@@ -364,7 +594,7 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
             reader.release();
         } else {
             // It holds up nobody, and a read that runs could not be taken back: for the next one.
-            *entry.spare.borrow_mut() = Some(reader);
+            *entry.spare.borrow_mut() = Some((reader, control.passed.get()));
         }
     }
     Ok(error)
@@ -406,19 +636,29 @@ pub(super) struct Zombie {
 
 impl Zombie {
     fn raise(sink: &Sink, entry: &Rc<Entry>, reader: StrongReader, feeds: bool) {
+        match Self::begin(sink, entry, reader, feeds) {
+            Some(zombie) => *entry.zombie.borrow_mut() = Some(zombie),
+            None => entry.end_feeding(),
+        }
+    }
+
+    fn begin(
+        sink: &Sink,
+        entry: &Rc<Entry>,
+        reader: StrongReader,
+        feeds: bool,
+    ) -> Option<Rc<Self>> {
         let zombie = Rc::new(Self {
             reader: RefCell::new(Some(reader)),
             changed: Notify::new(),
         });
         let task = Rc::clone(&zombie).rest(Rc::clone(sink), Rc::clone(entry), feeds);
-        match executor::spawn(task) {
-            Ok(()) => *entry.zombie.borrow_mut() = Some(zombie),
-            Err(_) => {
-                // The reader goes to the orphans, which free it, but wake nobody.
-                tracing::error!("too many tasks; writers of a channel may wait for ever");
-                entry.end_feeding();
-            }
+        if executor::spawn(task).is_err() {
+            // The reader goes to the orphans, which free it, but wake nobody.
+            tracing::error!("too many tasks; writers of a channel may wait for ever");
+            return None;
         }
+        Some(zombie)
     }
 
     /// Waits for the end of the read. Its message is for those whom it feeds.
@@ -435,13 +675,11 @@ impl Zombie {
             return;
         };
         drop(self.reader.take());
-        let is_this = entry
-            .zombie
-            .borrow()
-            .as_ref()
-            .is_some_and(|known| Rc::ptr_eq(known, &self));
-        if is_this {
-            entry.zombie.take();
+        for place in [&entry.zombie, &entry.sleeper] {
+            let known = place.borrow().clone();
+            if known.is_some_and(|known| Rc::ptr_eq(&known, &self)) {
+                place.take();
+            }
         }
         if feeds {
             if let Ok(frame) = read {

@@ -502,6 +502,8 @@ fn lossy_readers_are_fed_by_a_strong_one() {
             bytes: Bytes::from_static(text.as_bytes()),
         };
         let lost = || Completion::ReadLost { reader: lossy };
+        // Others can write: nobody knows what is between two readers.
+        world.share().await;
         world.open(lossy, false);
         settle().await;
         complete(WEAK_READ, frame("alone"));
@@ -532,6 +534,149 @@ fn lossy_readers_are_fed_by_a_strong_one() {
         world.begin(HostCall::CloseReader { reader: lossy });
         settle().await;
     });
+}
+
+/// Ends all reads, those of readers too that were given up.
+async fn end_reads() {
+    for name in [WEAK_READ, STRONG_READ] {
+        fake::on(name, |_| drained());
+        for waiting in fake::pending(name) {
+            fake::complete(waiting, drained());
+        }
+    }
+    settle().await;
+}
+
+fn lossy_read(text: &'static str) -> Completion {
+    Completion::Read {
+        reader: ReaderId(2),
+        bytes: Bytes::from_static(text.as_bytes()),
+    }
+}
+
+#[test]
+fn a_lossy_reader_misses_nothing_when_a_strong_one_comes() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(ReaderId(2), false);
+        settle().await;
+        fake::on(STRONG_WRITE, |_| {
+            complete(WEAK_READ, frame("before"));
+            fake::ok(&6_u32)
+        });
+        world.write(1, "before");
+        assert_eq!(world.told().await, [written(1), lossy_read("before")]);
+        // The strong one reads what the weak one had, and nothing is written before it has come to the end.
+        let mut backlog = Some("before");
+        fake::on(STRONG_READ, move |_| {
+            backlog.take().map_or(fake::Reply::Pending, frame)
+        });
+        fake::on(STRONG_WRITE, |_| {
+            assert_eq!(fake::calls(STRONG_READ), 2, "it waits");
+            fake::ok(&6_u32)
+        });
+        world.open(READER, true);
+        executor::yield_now().await;
+        world.write(1, "behind");
+        settle().await;
+        assert_eq!(world.told().await, [read("before"), written(1)]);
+        complete(STRONG_READ, frame("behind"));
+        assert_eq!(world.told().await, [read("behind"), lossy_read("behind")]);
+        end_reads().await;
+    });
+}
+
+#[test]
+fn a_lossy_reader_is_told_when_the_strong_one_pauses_before_it_has_come_to_the_end() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(ReaderId(2), false);
+        settle().await;
+        fake::on(STRONG_READ, |_| frame("old"));
+        world.open(READER, true);
+        world.begin(HostCall::PauseReader { reader: READER });
+        // Nothing more is read, and writers need not wait for that.
+        fake::on(STRONG_WRITE, |_| fake::ok(&1_u32));
+        world.write(1, "x");
+        settle().await;
+        let told = world.told().await;
+        let lost = Completion::ReadLost {
+            reader: ReaderId(2),
+        };
+        assert!(told.contains(&lost), "{told:?}");
+        assert!(told.contains(&written(1)), "{told:?}");
+        end_reads().await;
+    });
+}
+
+#[test]
+fn a_reader_that_no_nudge_wakes_is_replaced() {
+    for lossless in [true, false] {
+        on_host(async move {
+            let (opened, reading) = match lossless {
+                true => (STRONG_READER, STRONG_READ),
+                false => (WEAK_READER, WEAK_READ),
+            };
+            let world = World::with_channel(Backpressure::Park).await;
+            let one = |text: &'static str| Completion::Read {
+                reader: READER,
+                bytes: Bytes::from_static(text.as_bytes()),
+            };
+            world.open(READER, lossless);
+            settle().await;
+            // The first one is seen.
+            let sleeper = fake::pending(reading)[0];
+            fake::on(STRONG_WRITE, move |_| {
+                complete(reading, frame("one"));
+                fake::ok(&3_u32)
+            });
+            world.write(1, "one");
+            assert_eq!(world.told().await, [written(1), one("one")]);
+            // The second one is not, whatever looks at it; a new reader finds both (a strong one only what the old one had not).
+            fake::on(STRONG_WRITE, |_| fake::ok(&3_u32));
+            let looks = RefCell::new(0);
+            let mut there = match lossless {
+                true => vec!["two"],
+                false => vec!["two", "one"],
+            };
+            let before = fake::calls(opened);
+            if lossless {
+                fake::on(WEAK_READ, move |_| {
+                    *looks.borrow_mut() += 1;
+                    frame("two")
+                });
+                fake::on(STRONG_READ, move |_| {
+                    there.pop().map_or(fake::Reply::Pending, frame)
+                });
+            } else {
+                // The look comes first, and then the new reader.
+                let mut look = Some("one");
+                fake::on(WEAK_READ, move |_| {
+                    let next = look.take().or_else(|| there.pop());
+                    next.map_or(fake::Reply::Pending, frame)
+                });
+            }
+            world.write(1, "two");
+            for _ in 0..3 {
+                settle().await;
+            }
+            assert_eq!(world.told().await, [written(1), one("two")]);
+            assert!(fake::calls(opened) > before);
+            // The next write wakes both, and the message is told once.
+            fake::on(reading, |_| fake::Reply::Pending);
+            for waiting in fake::pending(reading) {
+                if waiting != sleeper {
+                    fake::complete(waiting, frame("three"));
+                }
+            }
+            fake::on(STRONG_WRITE, |_| fake::ok(&5_u32));
+            world.write(1, "three");
+            let told = world.told().await;
+            let reads = told.iter().filter(|it| **it == one("three"));
+            assert_eq!(reads.count(), 1, "{told:?}");
+            end_reads().await;
+        });
+    }
 }
 
 #[test]

@@ -109,6 +109,9 @@ async fn write(channels: Rc<Channels>, sink: Sink, entry: Rc<Entry>) {
     let mut writers = Writers::default();
     let mut written = 0;
     loop {
+        while entry.holds.get() > 0 && !entry.is_gone() {
+            entry.written_to.notified().await;
+        }
         let next = entry.queue.borrow_mut().pop();
         let Some((writer, bytes)) = next else {
             if entry.is_gone() {
@@ -131,8 +134,13 @@ async fn write(channels: Rc<Channels>, sink: Sink, entry: Rc<Entry>) {
                 control.begin_burst();
             }
         }
+        entry.in_write.set(true);
         let result = writers.write(&entry, bytes).await;
+        entry.in_write.set(false);
         written += u64::from(result.is_ok());
+        // Of one that failed nobody knows whether it counts.
+        let total = entry.total.get().filter(|_| result.is_ok());
+        entry.total.set(total.map(|total| total + 1));
         Rc::clone(&sink).complete(Completion::Written { writer, result });
         let unread = entry.unread.get().saturating_add(1);
         entry.unread.set(unread);
