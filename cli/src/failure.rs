@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use selium_remote_client::{ClientError, ErrorCode};
+use selium_remote_client::{ClientError, ErrorCode, ErrorKind};
 use serde::Serialize;
 
 use crate::args::Format;
@@ -225,6 +225,11 @@ impl Failure {
             Self::Interrupted(_) => INTERRUPTED,
             Self::Verdict(code) => *code,
             Self::TimedOut(_) => TIMED_OUT,
+            // No server was asked.
+            Self::Client {
+                action: Action::Connect,
+                error,
+            } if error.kind() == ErrorKind::InvalidArgument => USAGE,
             Self::Client { .. }
             | Self::Log { .. }
             | Self::Broke { .. }

@@ -84,6 +84,11 @@ fn wrong_lines_are_refused_before_connecting() {
             "channel sub a --chunk 1",
             &["unexpected argument '--chunk'"],
         ),
+        ("channel ls --port 0", &["invalid port: it is 0, expected"]),
+        (
+            "channel ls --domain localhost:7000",
+            &["invalid domain", "localhost:7000", "without its port"],
+        ),
         ("channel frobnicate", &["unrecognized subcommand"]),
         (
             "start echo.wasm -a channel:",

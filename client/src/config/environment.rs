@@ -14,7 +14,7 @@ const MAX_DOMAIN: usize = 255;
 /// The most characters of a wrong value that an error quotes.
 const MAX_QUOTED: usize = 64;
 
-const A_PORT: &str = "a port, 1 to 65535,";
+const A_PORT: &str = "a port, 1 to 65535";
 
 const A_DOMAIN: &str = "the name or IP address of a server, without its port, of at most 255 bytes";
 
@@ -25,7 +25,7 @@ fn wrong(field: &'static str, value: &OsStr, expected: &str) -> InvalidArgument 
     let more = if quoted.len() < text.len() { "..." } else { "" };
     InvalidArgument {
         field,
-        problem: format!("it is {quoted:?}{more}: {expected} is expected"),
+        problem: format!("it is {quoted:?}{more}, expected {expected}"),
         limit: None,
     }
 }
@@ -88,7 +88,7 @@ impl ClientConfigBuilder {
         match self.port {
             0 => Err(InvalidArgument {
                 field: "port",
-                problem: format!("it is 0: {A_PORT} is expected"),
+                problem: format!("it is 0, expected {A_PORT}"),
                 limit: None,
             }),
             _ => Ok(()),
@@ -126,13 +126,14 @@ mod tests {
             let error = read(&[("SELIUM_PORT", wrong)]).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!("invalid SELIUM_PORT: it is {wrong:?}: a port, 1 to 65535, is expected")
+                format!("invalid SELIUM_PORT: it is {wrong:?}, expected a port, 1 to 65535")
             );
         }
         for wrong in ["localhost:7000", "a b", "tab\t"] {
             let error = read(&[("SELIUM_DOMAIN", wrong)]).unwrap_err();
             let text = error.to_string();
-            let begin = format!("invalid SELIUM_DOMAIN: it is {wrong:?}: the name or IP address");
+            let begin =
+                format!("invalid SELIUM_DOMAIN: it is {wrong:?}, expected the name or IP address");
             assert!(text.starts_with(&begin), "{text}");
         }
         for right in ["localhost", "::1", "[::1]", "127.0.0.1"] {
