@@ -66,6 +66,12 @@ impl Dice {
         Self(seed)
     }
 
+    /// Those of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number below this one.
     pub fn below(&mut self, end: u64) -> u64 {
         // SplitMix64.

@@ -19,215 +19,27 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{join_all, poll_fn};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use selium_remote_client::{
     AbiParam, AbiScalarType, AbiScalarValue, AbiSignature, Backpressure, Capability, Channel,
-    ChannelBuilder, ChannelInfo, ChannelState, Client, ClientError, ErrorCode, ErrorKind,
-    MessageLimit, Process, ProcessBuilder, PublicationFailure, PublishOptions, Publisher,
-    SubscribeItem, SubscribeOptions, Subscriber,
+    ChannelBuilder, ChannelState, Client, ClientError, ErrorCode, ErrorKind, MessageLimit, Process,
+    ProcessBuilder, PublishOptions, Publisher, SubscribeItem, SubscribeOptions, Subscriber,
+};
+use selium_remote_e2e::runtime::{self, Beside};
+use selium_remote_e2e::traffic::{
+    self, KIB, LONGEST, STILL, Script, channel, connect, fill, filled, flush, item, lossless,
+    message, mix, publication, publish, read_script, remote, send_script, subscribe, told,
 };
 use selium_remote_e2e::{
     Dice, Following, MIB, PATIENCE, Server, Shared, block_on, block_on_for, load_tests, median,
     mib, processor_time, resident, soon,
 };
 use tokio::join;
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 static SERVER: Shared = Shared::new();
 
 /// After so long without a word a connection is over, and so is a lossless subscription that takes nothing.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// How long nothing has to move to count as standing still.
-const STILL: Duration = Duration::from_millis(500);
-
-/// The longest message that the server takes.
-const LONGEST: usize = 1024 * 1024;
-
-const KIB: usize = 1024;
-
-// --- Messages
-
-/// Messages that follow from a seed and their numbers: how long each is, and each of its bytes.
-#[derive(Clone, Copy, Debug)]
-struct Script {
-    seed: u64,
-    shortest: usize,
-    longest: usize,
-}
-
-/// SplitMix64.
-fn mix(mut bits: u64) -> u64 {
-    bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
-
-impl Script {
-    fn new(dice: &mut Dice, shortest: usize, longest: usize) -> Self {
-        Self {
-            seed: dice.below(u64::MAX),
-            shortest,
-            longest,
-        }
-    }
-
-    /// As many short ones as long ones: the logarithm of the length is even.
-    fn length(&self, number: u64) -> usize {
-        let bits = mix(self.seed ^ mix(number));
-        let part = (bits >> 11) as f64 / (1u64 << 53) as f64;
-        let (low, high) = (self.shortest as f64, (self.longest + 1) as f64);
-        let length = low * (high / low).powf(part);
-        (length as usize).clamp(self.shortest, self.longest)
-    }
-
-    fn message(&self, number: u64) -> Bytes {
-        filled(self.seed, number, self.length(number)).into()
-    }
-
-    fn check(&self, number: u64, message: &[u8]) {
-        assert_eq!(
-            message.len(),
-            self.length(number),
-            "the length of {number} of {self:?}"
-        );
-        assert!(
-            message == self.message(number),
-            "the bytes of {number} of {self:?} are others"
-        );
-    }
-}
-
-/// So many bytes that follow from a seed and a number.
-fn filled(seed: u64, number: u64, length: usize) -> Vec<u8> {
-    let mut state = mix(seed.wrapping_add(mix(!number)));
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state = state
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(0x1405_7b7e_f767_814f);
-        bytes.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-// --- What the tests do again and again
-
-async fn connect(server: &Server) -> Client {
-    let connected = server
-        .config()
-        .connect_timeout(PATIENCE)
-        .request_timeout(PATIENCE)
-        .connect()
-        .await;
-    connected.expect("a connection")
-}
-
-async fn channel(client: &Client, capacity: usize) -> Channel {
-    let created = Channel::create(client, u32::try_from(capacity).unwrap()).await;
-    created.expect("a channel")
-}
-
-fn lossless() -> SubscribeOptions {
-    SubscribeOptions::new().lossless(true)
-}
-
-async fn subscribe(channel: &Channel, options: SubscribeOptions) -> Subscriber {
-    let subscribed = channel.subscribe_with(options).await;
-    subscribed.expect("a subscription")
-}
-
-async fn publish(channel: &Channel) -> Publisher {
-    channel.publish().await.expect("a publication")
-}
-
-async fn item(subscriber: &mut Subscriber) -> SubscribeItem {
-    let next = soon("the next item", subscriber.next()).await;
-    next.expect("the subscription goes on").expect("no error")
-}
-
-/// The next message, which nothing may be missing before.
-async fn message(subscriber: &mut Subscriber) -> (u64, Bytes) {
-    match item(subscriber).await {
-        SubscribeItem::Message { sequence, payload } => (sequence, payload),
-        other => panic!("a message was to come: {other:?}"),
-    }
-}
-
-/// Reads the messages of a script with these numbers, and nothing else.
-async fn read_script(subscriber: &mut Subscriber, script: &Script, numbers: std::ops::Range<u64>) {
-    let begin = subscriber.position().wrapping_sub(numbers.start);
-    for number in numbers {
-        let (sequence, payload) = message(subscriber).await;
-        assert_eq!(sequence, number.wrapping_add(begin));
-        script.check(number, &payload);
-    }
-}
-
-/// Sends the messages of a script with these numbers. They may wait in the publisher.
-async fn send_script(publisher: &mut Publisher, script: &Script, numbers: std::ops::Range<u64>) {
-    for number in numbers {
-        let sent = soon("room", publisher.send(script.message(number))).await;
-        sent.expect("it is sent");
-    }
-}
-
-async fn flush(publisher: &mut Publisher) {
-    soon("acknowledgements", publisher.flush())
-        .await
-        .expect("all is acknowledged");
-}
-
-/// Sends messages of so many bytes until the publisher waits and nothing is acknowledged any more, and answers how many;
-/// fails when it was `limit` of them.
-async fn fill(publisher: &mut Publisher, script: &Script, limit: u64) -> u64 {
-    for number in 0..limit {
-        let message = script.message(number);
-        loop {
-            let before = publisher.acknowledged();
-            let sent = tokio::time::timeout(STILL, publisher.send(message.clone())).await;
-            match sent {
-                Ok(sent) => {
-                    assert_eq!(sent.expect("it is sent"), number);
-                    break;
-                }
-                Err(_) if publisher.acknowledged() == before => return number,
-                Err(_) => {}
-            }
-        }
-    }
-    panic!("{limit} messages were taken, and nobody has read any");
-}
-
-/// What the server knows of a channel, once it is so.
-async fn told(channel: &Channel, what: &str, is_so: impl Fn(&ChannelInfo) -> bool) -> ChannelInfo {
-    soon(what, async {
-        loop {
-            let info = channel.inspect().await.expect("it is there");
-            if is_so(&info) {
-                return info;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
-
-fn remote(error: &ClientError) -> (ErrorCode, Option<&str>) {
-    match error {
-        ClientError::Remote { error, .. } => (error.code, error.field.as_deref()),
-        other => panic!("no answer of the server: {other:?}"),
-    }
-}
-
-fn publication(error: ClientError) -> PublicationFailure {
-    match error {
-        ClientError::Publication(failure) => *failure,
-        other => panic!("no end of a publication: {other:?}"),
-    }
-}
 
 // --- Guests
 
@@ -731,7 +543,7 @@ fn what_no_channel_holds_is_not_sent() {
         ));
         channel.delete().await.expect("deleted");
         // Past what the server takes, however much the channel holds.
-        let channel = self::channel(&client, 4 * LONGEST).await;
+        let channel = traffic::channel(&client, 4 * LONGEST).await;
         let mut publisher = publish(&channel).await;
         assert!(matches!(
             publisher.send(vec![1; LONGEST + 1]).await,
@@ -786,7 +598,7 @@ async fn through_channels(
     let client = connect(server).await;
     let beside = Beside::start();
     let read = Arc::new(AtomicU64::new(0));
-    let mut tasks = Vec::new();
+    let mut tasks = FuturesUnordered::new();
     let mut made = Vec::new();
     for _ in 0..channels {
         let script = Script::new(dice, 1, 4 * KIB);
@@ -795,7 +607,7 @@ async fn through_channels(
         let theirs = Channel::new(&subscribing, channel.handle());
         let mut subscriber = subscribe(&theirs, lossless()).await;
         let (from, id) = (Arc::clone(server), channel.handle());
-        tasks.push(beside.handle.spawn(async move {
+        tasks.push(beside.spawn(async move {
             let publishing = connect(&from).await;
             let mut publisher = publish(&Channel::new(&publishing, id)).await;
             send_script(&mut publisher, &script, 0..count).await;
@@ -804,7 +616,7 @@ async fn through_channels(
             0
         }));
         let read = Arc::clone(&read);
-        tasks.push(tokio::spawn(async move {
+        tasks.push(runtime::spawn(async move {
             let mut bytes = 0;
             for number in 0..count {
                 let (sequence, payload) = message(&mut subscriber).await;
@@ -832,11 +644,11 @@ async fn through_channels(
     for tenth in 1..=10 {
         while read.load(Ordering::Relaxed) < total * tenth / 10 {
             // What has gone wrong is told at once.
-            for task in tasks.extract_if(.., |task| task.is_finished()) {
-                tenths.bytes += task.await.expect("it went well");
+            while let Some(Some(bytes)) = tasks.next().now_or_never() {
+                tenths.bytes += bytes.expect("it went well");
             }
             assert!(begun.elapsed() < PATIENCE * 10, "it does not go on");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            runtime::sleep(Duration::from_millis(5)).await;
         }
         let now = read.load(Ordering::Relaxed);
         let spent = processor_time(server.pid());
@@ -848,8 +660,8 @@ async fn through_channels(
         tenths.memory.push(resident(server.pid()));
         (at, effort, begun) = (now, spent, Instant::now());
     }
-    for task in tasks {
-        tenths.bytes += soon("the end of a task", task).await.expect("it went well");
+    while let Some(bytes) = soon("the end of a task", tasks.next()).await {
+        tenths.bytes += bytes.expect("it went well");
     }
     let infos = client.channels().await.expect("a list");
     assert_eq!(infos.len() as u64, channels);
@@ -858,42 +670,6 @@ async fn through_channels(
         channel.delete().await.expect("deleted");
     }
     tenths
-}
-
-/// A second thread with a runtime of its own: one thread alone would be what limits the tests.
-struct Beside {
-    handle: Handle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Beside {
-    fn start() -> Self {
-        let (stop, until) = oneshot::channel();
-        let (ready, handle) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a tokio runtime");
-            ready.send(runtime.handle().clone()).expect("it is awaited");
-            let _ = runtime.block_on(until);
-        });
-        Self {
-            handle: handle.recv().expect("it runs"),
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 #[test]
@@ -1006,7 +782,7 @@ fn a_slow_lossless_subscriber_holds_its_publisher_up_and_nothing_grows() {
             assert!(held < 8 * LONGEST, "what is held somewhere: {held}");
             assert!(grown < 24 * MIB, "the runtime's memory: {grown}");
             // Others are not held up.
-            let free = self::channel(&client, 64 * KIB).await;
+            let free = traffic::channel(&client, 64 * KIB).await;
             let mut other = publish(&free).await;
             send_script(&mut other, &script, 0..100).await;
             flush(&mut other).await;
@@ -1166,10 +942,10 @@ fn who_leaves_holds_nobody_up() {
                     assert!(number < 20_000, "it is held up");
                     let message = script.message(number);
                     let acknowledged = publisher.acknowledged();
-                    match tokio::time::timeout(STILL, publisher.send(message)).await {
-                        Ok(number) => sent = number.expect("it is sent") + 1,
-                        Err(_) if publisher.acknowledged() == acknowledged => break,
-                        Err(_) => {}
+                    match runtime::timeout(STILL, publisher.send(message)).await {
+                        Some(number) => sent = number.expect("it is sent") + 1,
+                        None if publisher.acknowledged() == acknowledged => break,
+                        None => {}
                     }
                 }
                 assert!(publisher.flush().now_or_never().is_none());
@@ -1186,7 +962,7 @@ fn who_leaves_holds_nobody_up() {
             }
             channel.delete().await.expect("deleted");
             // With two of them, the one that stays loses nothing.
-            let channel = self::channel(&client, 64 * KIB).await;
+            let channel = traffic::channel(&client, 64 * KIB).await;
             if shared {
                 channel.share().await.expect("shared");
             }
@@ -1298,7 +1074,7 @@ async fn killed(server: &Server, script: &Script, what: &str) {
     let channel = Channel::create_with(&client, builder)
         .await
         .expect("created");
-    let subscriber = tokio::task::spawn_blocking({
+    let subscriber = runtime::unblock({
         let command = server.command(&["channel", "sub", "vanishing", "--lossless"]);
         move || {
             let mut subscriber = Following::start(command);
@@ -1313,7 +1089,7 @@ async fn killed(server: &Server, script: &Script, what: &str) {
     drop(subscriber);
     let sent = fill(&mut publisher, script, 20_000).await;
     assert!(begun.elapsed() < IDLE / 2, "it stood still early");
-    let ended = tokio::time::timeout(IDLE * 2, publisher.flush()).await;
+    let ended = runtime::timeout(IDLE * 2, publisher.flush()).await;
     ended.expect("it goes on").expect("all is acknowledged");
     let took = begun.elapsed();
     eprintln!("{what}: on again {took:.1?} after the subscriber was killed, with {sent} messages");
@@ -1336,7 +1112,7 @@ async fn stalls(server: &Server, script: &Script) {
     let mut publisher = publish(&channel).await;
     let begun = Instant::now();
     let sent = fill(&mut publisher, script, 20_000).await;
-    let ended = tokio::time::timeout(IDLE * 2, publisher.flush()).await;
+    let ended = runtime::timeout(IDLE * 2, publisher.flush()).await;
     ended.expect("it goes on").expect("all is acknowledged");
     let took = begun.elapsed();
     eprintln!("on again {took:.1?} after the subscriber began to stall, with {sent} messages");
@@ -1652,7 +1428,7 @@ fn a_publisher_can_be_given_up_anywhere() {
         let channel = channel(&client, 4 * KIB).await;
         let theirs = connect_to(&server, &channel).await;
         let mut subscriber = subscribe(&theirs, lossless()).await;
-        let reading = tokio::spawn(async move {
+        let reading = runtime::spawn(async move {
             let mut counts = BTreeMap::<u32, u32>::new();
             loop {
                 let (_, payload) = message(&mut subscriber).await;
