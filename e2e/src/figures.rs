@@ -50,7 +50,7 @@ pub fn median<T: Copy + PartialOrd>(figures: &[T]) -> T {
 }
 
 /// Random numbers that a seed repeats. The seed is printed; `SELIUM_REMOTE_SEED` sets it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {

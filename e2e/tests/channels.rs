@@ -12,27 +12,25 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{join_all, poll_fn};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use selium_remote_client::{
     AbiParam, AbiScalarType, AbiScalarValue, AbiSignature, Backpressure, Capability, Channel,
     ChannelBuilder, ChannelState, Client, ClientError, ErrorCode, ErrorKind, MessageLimit, Process,
-    ProcessBuilder, PublishOptions, Publisher, SubscribeItem, SubscribeOptions, Subscriber,
+    ProcessBuilder, PublishOptions, Publisher, SubscribeItem, SubscribeOptions,
 };
-use selium_remote_e2e::runtime::{self, Beside};
+use selium_remote_e2e::runtime;
 use selium_remote_e2e::traffic::{
     self, KIB, LONGEST, STILL, Script, channel, connect, fill, filled, flush, item, lossless,
     message, mix, publication, publish, read_script, remote, send_script, subscribe, told,
 };
 use selium_remote_e2e::{
-    Dice, Following, MIB, PATIENCE, Server, Shared, block_on, block_on_for, load_tests, median,
-    mib, processor_time, resident, soon,
+    Dice, Following, PATIENCE, Server, Shared, block_on, block_on_for, mib, soon,
 };
 use tokio::join;
 
@@ -287,7 +285,6 @@ fn what_cannot_be_is_refused_with_a_reason() {
 }
 
 #[test]
-#[ignore = "passed the 60 s limit once of three runs, on a machine with two test runs at a time: not found yet"]
 fn deleting_and_draining_end_what_is_open() {
     let Some(server) = SERVER.get() else {
         return;
@@ -401,7 +398,8 @@ fn messages_arrive_as_they_were_sent() {
     };
     let mut dice = Dice::seeded("messages");
     // (numbers, shortest, longest, in a burst)
-    let small = (3_000, 1, 64 * KIB, 200);
+    // A burst is a third of what the server holds for who may lose something, on average.
+    let small = (3_000, 1, 64 * KIB, 60);
     let large = (24, LONGEST, LONGEST, 1);
     let both = (24, 64 * KIB, LONGEST, 1);
     block_on(async {
@@ -574,233 +572,7 @@ fn what_no_channel_holds_is_not_sent() {
     });
 }
 
-// --- Many at once
-
-/// What a run of [`through_channels`] took.
-struct Tenths {
-    /// Messages a second in each tenth.
-    rates: Vec<f64>,
-    /// The runtime's processor time for a message in each tenth.
-    efforts: Vec<f64>,
-    /// The runtime's resident memory at the end of each.
-    memory: Vec<u64>,
-    bytes: u64,
-}
-
-/// Publishes `count` messages through each of so many channels to a lossless subscriber each, every publisher and every
-/// subscriber on a connection of its own, and checks every message.
-async fn through_channels(
-    server: &Arc<Server>,
-    channels: u64,
-    count: u64,
-    dice: &mut Dice,
-) -> Tenths {
-    let client = connect(server).await;
-    let beside = Beside::start();
-    let read = Arc::new(AtomicU64::new(0));
-    let mut tasks = FuturesUnordered::new();
-    let mut made = Vec::new();
-    for _ in 0..channels {
-        let script = Script::new(dice, 1, 4 * KIB);
-        let channel = channel(&client, 256 * KIB).await;
-        let subscribing = connect(server).await;
-        let theirs = Channel::new(&subscribing, channel.handle());
-        let mut subscriber = subscribe(&theirs, lossless()).await;
-        let (from, id) = (Arc::clone(server), channel.handle());
-        tasks.push(beside.spawn(async move {
-            let publishing = connect(&from).await;
-            let mut publisher = publish(&Channel::new(&publishing, id)).await;
-            send_script(&mut publisher, &script, 0..count).await;
-            soon("the close", publisher.close()).await.expect("closed");
-            publishing.close().await;
-            0
-        }));
-        let read = Arc::clone(&read);
-        tasks.push(runtime::spawn(async move {
-            let mut bytes = 0;
-            for number in 0..count {
-                let (sequence, payload) = message(&mut subscriber).await;
-                assert_eq!(sequence, number);
-                script.check(number, &payload);
-                bytes += payload.len() as u64;
-                read.fetch_add(1, Ordering::Relaxed);
-            }
-            drop(subscriber);
-            subscribing.close().await;
-            bytes
-        }));
-        made.push(channel);
-    }
-    let total = channels * count;
-    let mut tenths = Tenths {
-        rates: Vec::new(),
-        efforts: Vec::new(),
-        memory: Vec::new(),
-        bytes: 0,
-    };
-    let mut begun = Instant::now();
-    let mut effort = processor_time(server.pid());
-    let mut at = 0;
-    for tenth in 1..=10 {
-        while read.load(Ordering::Relaxed) < total * tenth / 10 {
-            // What has gone wrong is told at once.
-            while let Some(Some(bytes)) = tasks.next().now_or_never() {
-                tenths.bytes += bytes.expect("it went well");
-            }
-            assert!(begun.elapsed() < PATIENCE * 10, "it does not go on");
-            runtime::sleep(Duration::from_millis(5)).await;
-        }
-        let now = read.load(Ordering::Relaxed);
-        let spent = processor_time(server.pid());
-        let messages = (now - at) as f64;
-        tenths.rates.push(messages / begun.elapsed().as_secs_f64());
-        tenths
-            .efforts
-            .push((spent - effort).as_secs_f64() / messages);
-        tenths.memory.push(resident(server.pid()));
-        (at, effort, begun) = (now, spent, Instant::now());
-    }
-    while let Some(bytes) = soon("the end of a task", tasks.next()).await {
-        tenths.bytes += bytes.expect("it went well");
-    }
-    let infos = client.channels().await.expect("a list");
-    assert_eq!(infos.len() as u64, channels);
-    for (info, channel) in infos.iter().zip(made) {
-        assert_eq!(info.published, count);
-        channel.delete().await.expect("deleted");
-    }
-    tenths
-}
-
-#[test]
-fn twenty_thousand_messages_through_eight_channels() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let mut dice = Dice::seeded("eight channels");
-    block_on_for(PATIENCE * 2, async {
-        through_channels(&Arc::new(server), 8, 2_500, &mut dice).await
-    });
-}
-
-#[test]
-fn a_million_messages_through_eight_channels() {
-    if !load_tests() {
-        return;
-    }
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let server = Arc::new(server);
-    let mut dice = Dice::seeded("a million messages");
-    block_on_for(PATIENCE * 60, async {
-        let before = resident(server.pid());
-        let begun = Instant::now();
-        let tenths = through_channels(&server, 8, 125_000, &mut dice).await;
-        let took = begun.elapsed();
-        for (n, ((rate, effort), memory)) in tenths
-            .rates
-            .iter()
-            .zip(&tenths.efforts)
-            .zip(&tenths.memory)
-            .enumerate()
-        {
-            eprintln!(
-                "tenth {}: {rate:.0} messages/s, {:.1} us of the runtime's processor time each, {:.1} MiB",
-                n + 1,
-                effort * 1e6,
-                mib(*memory)
-            );
-        }
-        // Medians of three tenths, at the start and at the end: one is at the mercy of what else runs here, and in the very
-        // last one the slower channels are alone.
-        let (first, last) = (median(&tenths.rates[..3]), median(&tenths.rates[7..]));
-        let effort = median(&tenths.efforts[7..]) / median(&tenths.efforts[..3]);
-        eprintln!(
-            "1,000,000 messages of {:.1} MiB in {took:.1?}: {:.0} messages/s, {:.1} MiB/s; speed at the end {:.1} percent, the \
-             runtime's processor time for a message {:.1} percent; its memory {:.1} to {:.1} MiB; the median tenth {:.0} messages/s",
-            mib(tenths.bytes),
-            1e6 / took.as_secs_f64(),
-            mib(tenths.bytes) / took.as_secs_f64(),
-            last / first * 100.0,
-            effort * 100.0,
-            mib(before),
-            mib(resident(server.pid())),
-            median(&tenths.rates)
-        );
-        // A machine that does other things at the end than at the start changes the rate, but not so much the work that
-        // each message is to the runtime: one of the two must hold.
-        assert!(
-            last >= first * 0.9 || effort <= 1.0 / 0.9,
-            "it has become slower"
-        );
-        assert!(
-            resident(server.pid()) <= tenths.memory[0] + 32 * MIB,
-            "the runtime's memory has grown"
-        );
-    });
-}
-
 // --- Slow subscribers
-
-#[test]
-fn a_slow_lossless_subscriber_holds_its_publisher_up_and_nothing_grows() {
-    // A runtime of its own, whose memory is measured.
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let script = Script::new(&mut Dice::seeded("slow, lossless"), 1, 32 * KIB);
-    block_on_for(PATIENCE * 4, async {
-        let client = connect(&server).await;
-        let reading = connect(&server).await;
-        let channel = channel(&client, 256 * KIB).await;
-        let theirs = Channel::new(&reading, channel.handle());
-        // The first round brings buffers to their size.
-        for round in 0..3 {
-            let before = resident(server.pid());
-            let mut slow = subscribe(&theirs, lossless()).await;
-            let options = PublishOptions::new().backlog(128 * KIB);
-            let mut publisher = channel.publish_with(options).await.expect("a publication");
-            let sent = fill(&mut publisher, &script, 40_000).await;
-            let held: usize = (0..sent).map(|number| script.length(number)).sum();
-            let kept: usize = publisher
-                .unacknowledged()
-                .iter()
-                .map(|(_, bytes)| bytes.len())
-                .sum();
-            let grown = resident(server.pid()).saturating_sub(before);
-            eprintln!(
-                "round {round}: {sent} messages of {:.2} MiB until it stood still, {} KiB of them without an acknowledgement; \
-                 the runtime's memory has grown by {:.1} MiB to {:.1} MiB",
-                mib(held as u64),
-                kept / KIB,
-                mib(grown),
-                mib(resident(server.pid()))
-            );
-            assert!(kept <= 128 * KIB, "the client's backlog: {kept}");
-            assert!(held > 512 * KIB, "what there is room for: {held}");
-            assert!(held < 8 * LONGEST, "what is held somewhere: {held}");
-            assert!(grown < 24 * MIB, "the runtime's memory: {grown}");
-            // Others are not held up.
-            let free = traffic::channel(&client, 64 * KIB).await;
-            let mut other = publish(&free).await;
-            send_script(&mut other, &script, 0..100).await;
-            flush(&mut other).await;
-            free.delete().await.expect("deleted");
-            // Reading on, everything arrives, the last of it included.
-            join!(
-                flush(&mut publisher),
-                read_script(&mut slow, &script, 0..sent)
-            );
-            drop((slow, publisher));
-            told(&channel, "nobody is there", |info| {
-                (info.lossless, info.publishers) == (0, 0)
-            })
-            .await;
-        }
-        channel.delete().await.expect("deleted");
-    });
-}
 
 #[test]
 fn a_slow_lossy_subscriber_is_told_what_is_missing() {
@@ -992,7 +764,6 @@ fn who_leaves_holds_nobody_up() {
 }
 
 #[test]
-#[ignore = "the connection's window shrinks below what a stream holds that nobody reads (proto-core, ReceiveCredit), and the others stop"]
 fn a_subscription_that_is_not_read_holds_up_no_other_on_its_connection() {
     let Some(server) = SERVER.get() else {
         return;
@@ -1002,7 +773,7 @@ fn a_subscription_that_is_not_read_holds_up_no_other_on_its_connection() {
     let script = Script::new(&mut Dice::seeded("one connection"), 1, 8 * KIB);
     // On a machine that is busy round trips become long now and then, so that the connection's window shrinks.
     let _hurry = Hurry::of(6);
-    block_on(async {
+    block_on_for(PATIENCE * 10, async {
         let client = connect(&server).await;
         for _ in 0..30 {
             let channel = channel(&client, 64 * KIB).await;
@@ -1490,4 +1261,93 @@ fn a_publisher_can_be_given_up_anywhere() {
         channel.delete().await.expect("deleted");
         server.must_answer();
     });
+}
+
+#[test]
+fn what_is_given_up_is_done_as_a_whole_or_not_at_all() {
+    let Some(server) = SERVER.get() else {
+        return;
+    };
+    const COUNT: u64 = 5_000;
+    let mut dice = Dice::seeded("giving up and going on");
+    let script = Script::new(&mut dice, 1, 3_000);
+    block_on(async {
+        let client = connect(&server).await;
+        // Small, so that there is something to wait for.
+        let channel = channel(&client, 4 * KIB).await;
+        let beside = self::traffic::channel(&client, 4 * KIB).await;
+        let mut subscriber = subscribe(&channel, lossless()).await;
+        let options = PublishOptions::new().backlog(16 * KIB);
+        let mut publisher = channel.publish_with(options).await.expect("a publication");
+        // On the same connection, undisturbed.
+        let (mut theirs, mut others) =
+            (publish(&beside).await, subscribe(&beside, lossless()).await);
+        let undisturbed = async {
+            join!(
+                async {
+                    send_script(&mut theirs, &script, 0..COUNT).await;
+                    flush(&mut theirs).await;
+                },
+                read_script(&mut others, &script, 0..COUNT)
+            )
+        };
+        let mut given_up = (0, 0, 0);
+        let mut own = dice.clone();
+        let publishing = async {
+            for number in 0..COUNT {
+                loop {
+                    let mut left = own.below(3) as u32;
+                    if let Some(sent) = cut(&mut left, publisher.send(script.message(number))).await
+                    {
+                        assert_eq!(sent.expect("it is sent"), number, "none was sent twice");
+                        break;
+                    }
+                    given_up.0 += 1;
+                    let mut left = own.below(3) as u32;
+                    match cut(&mut left, publisher.flush()).await {
+                        Some(flushed) => flushed.expect("all is acknowledged"),
+                        None => given_up.1 += 1,
+                    }
+                    let_others().await;
+                }
+            }
+            flush(&mut publisher).await;
+        };
+        let reading = async {
+            let mut next = 0;
+            while next < COUNT {
+                let mut left = dice.below(2) as u32;
+                match cut(&mut left, subscriber.next()).await {
+                    Some(Some(Ok(SubscribeItem::Message { sequence, payload }))) => {
+                        assert_eq!(sequence, next);
+                        script.check(sequence, &payload);
+                        next += 1;
+                    }
+                    None => {
+                        given_up.2 += 1;
+                        let_others().await;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        join!(publishing, reading, undisturbed);
+        eprintln!(
+            "given up: {} sends, {} flushes, {} reads",
+            given_up.0, given_up.1, given_up.2
+        );
+        assert!(given_up.0 > 20 && given_up.1 > 20 && given_up.2 > 20);
+        for channel in [channel, beside] {
+            assert_eq!(
+                channel.inspect().await.expect("it is there").published,
+                COUNT
+            );
+            channel.delete().await.expect("deleted");
+        }
+    });
+}
+
+/// Lets the connection's tasks run.
+async fn let_others() {
+    runtime::sleep(Duration::from_micros(200)).await;
 }
