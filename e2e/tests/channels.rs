@@ -472,9 +472,18 @@ fn flush_means_that_the_channel_has_it() {
             let mut publisher = publish(&channel).await;
             let sent = fill(&mut publisher, &script, 100_000).await;
             assert!(publisher.flush().now_or_never().is_none());
-            let acknowledged = publisher.acknowledged().expect("some");
-            let info = channel.inspect().await.expect("it is there");
-            assert_eq!(info.published, 100 + acknowledged + 1);
+            // On a busy machine it may have stood still only for a while.
+            soon("it is what the channel has", async {
+                loop {
+                    let acknowledged = publisher.acknowledged().expect("some");
+                    let info = channel.inspect().await.expect("it is there");
+                    assert!(info.published > 100 + acknowledged);
+                    if info.published == 100 + acknowledged + 1 {
+                        break;
+                    }
+                }
+            })
+            .await;
             let reading = async {
                 for number in 0..sent {
                     let (_, payload) = message(&mut late).await;
@@ -764,6 +773,10 @@ fn who_leaves_holds_nobody_up() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "tokio"),
+    ignore = "long, and what the server does on any runtime of its clients"
+)]
 fn a_subscription_that_is_not_read_holds_up_no_other_on_its_connection() {
     let Some(server) = SERVER.get() else {
         return;
@@ -823,6 +836,10 @@ impl Drop for Hurry {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "tokio"),
+    ignore = "long, and what the server does on any runtime of its clients"
+)]
 fn who_vanishes_holds_nobody_up_for_long() {
     // Without a clock only the idle timeout of connections ends such subscribers; with one the server counts too.
     let (Some(plain), Some(clocked)) = (Server::start(&[]), Server::start(&["TimeRead"])) else {
@@ -836,6 +853,24 @@ fn who_vanishes_holds_nobody_up_for_long() {
             stalls(&clocked, &script),
         );
     });
+}
+
+/// The result of a future, and how late this machine was in doing what was due meanwhile: no more than that is forgiven.
+async fn with_lateness<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    const TICK: Duration = Duration::from_millis(10);
+    let mut late = Duration::ZERO;
+    let ticking = async {
+        loop {
+            let begun = Instant::now();
+            runtime::sleep(TICK).await;
+            late = late.max(begun.elapsed().saturating_sub(TICK));
+        }
+    };
+    let result = tokio::select! {
+        result = future => result,
+        () = ticking => unreachable!(),
+    };
+    (result, late)
 }
 
 /// A lossless subscriber is killed: its peer is not told.
@@ -860,7 +895,7 @@ async fn killed(server: &Server, script: &Script, what: &str) {
     drop(subscriber);
     let sent = fill(&mut publisher, script, 20_000).await;
     assert!(begun.elapsed() < IDLE / 2, "it stood still early");
-    let ended = runtime::timeout(IDLE * 2, publisher.flush()).await;
+    let (ended, late) = with_lateness(runtime::timeout(IDLE * 2, publisher.flush())).await;
     ended.expect("it goes on").expect("all is acknowledged");
     let took = begun.elapsed();
     eprintln!("{what}: on again {took:.1?} after the subscriber was killed, with {sent} messages");
@@ -868,7 +903,10 @@ async fn killed(server: &Server, script: &Script, what: &str) {
         took > IDLE / 2,
         "{what}: something else has ended it: {took:?}"
     );
-    assert!(took <= IDLE + Duration::from_secs(1), "{what}: {took:?}");
+    assert!(
+        took <= IDLE + Duration::from_secs(1) + late,
+        "{what}: {took:?}, {late:?}"
+    );
     let info = channel.inspect().await.expect("it is there");
     assert_eq!(info.lossless, 0);
 }
@@ -883,13 +921,16 @@ async fn stalls(server: &Server, script: &Script) {
     let mut publisher = publish(&channel).await;
     let begun = Instant::now();
     let sent = fill(&mut publisher, script, 20_000).await;
-    let ended = runtime::timeout(IDLE * 2, publisher.flush()).await;
+    let (ended, late) = with_lateness(runtime::timeout(IDLE * 2, publisher.flush())).await;
     ended.expect("it goes on").expect("all is acknowledged");
     let took = begun.elapsed();
     eprintln!("on again {took:.1?} after the subscriber began to stall, with {sent} messages");
     assert!(took > IDLE - Duration::from_secs(1), "{took:?}");
     // Messages were under way for a moment first.
-    assert!(took <= IDLE + Duration::from_secs(2), "{took:?}");
+    assert!(
+        took <= IDLE + Duration::from_secs(2) + late,
+        "{took:?}, {late:?}"
+    );
     // What it had got is there, and then it is told.
     let mut expected = 0;
     let error = loop {
@@ -994,7 +1035,6 @@ fn what_a_guest_writes_everybody_gets() {
 }
 
 #[test]
-#[ignore = "the runtime: a writer that begins a write without room moves the end of what can be read, and wakes no reader for it"]
 fn guests_and_publishers_write_to_one_channel() {
     let Some(server) = SERVER.get() else {
         return;

@@ -90,7 +90,18 @@ pub(super) async fn wake_writers(entry: &Entry) {
 /// while it is there (trap 15): only when there is a message, which is read at once; and both are opened at
 /// once, since the channel may be deleted in between.
 pub(super) async fn nudge(entry: &Entry) {
-    if entry.is_gone() || entry.nudging.replace(true) {
+    // Scouts are replaced: that wakes none of the others, and nothing else wakes them for certain.
+    let readers = entry.readers.borrow();
+    let mut sleepers = readers.is_empty() || entry.zombie.borrow().is_some();
+    for control in readers.values() {
+        sleepers |= control.may_sleep();
+        if control.scouting.get() {
+            control.look_again.set(true);
+            control.changed.notify();
+        }
+    }
+    drop(readers);
+    if !sleepers || entry.is_gone() || entry.nudging.replace(true) {
         return;
     }
     if look(entry).await == Found::Message && entry.is_shared() {

@@ -26,7 +26,7 @@ use selium_remote_transport_wasm::{
     executor::{self, Notify},
 };
 
-use super::{Channels, Entry, Life, Sink, care, patiently, words};
+use super::{Channels, Entry, Life, Sink, care, patiently, scout::Scout, words};
 
 /// The most bytes of a message. The host allocates what the frame has, not this.
 pub(super) const MAX_MESSAGE: u32 = MAX_FRAME as u32;
@@ -49,6 +49,10 @@ pub(super) struct Control {
     fed: Cell<bool>,
     /// Whether messages went by, of which it was not told yet.
     missed: Cell<bool>,
+    /// Whether a scout goes before it.
+    pub(super) scouting: Cell<bool>,
+    /// Whether that is to be another one, for it may be asleep.
+    pub(super) look_again: Cell<bool>,
 }
 
 impl Control {
@@ -64,7 +68,14 @@ impl Control {
             began: Cell::new(None),
             fed: Cell::new(false),
             missed: Cell::new(false),
+            scouting: Cell::new(false),
+            look_again: Cell::new(false),
         }
+    }
+
+    /// Whether its own read is what it waits with, and may sleep.
+    pub(super) fn may_sleep(&self) -> bool {
+        !self.fed.get() && !self.scouting.get()
     }
 
     /// A burst of writes begins.
@@ -79,7 +90,7 @@ impl Control {
     }
 
     /// Waits for what comes of `poll_read`, or for an end.
-    async fn next<R: Read>(&self, reader: &mut R) -> Next {
+    pub(super) async fn next<R: Read>(&self, reader: &mut R) -> Next {
         poll_fn(|cx| {
             // Until it has registered this task.
             while self.changed.poll_notified(cx).is_ready() {}
@@ -101,7 +112,7 @@ impl Control {
             if self.entry.life.get() == Life::Drained && before {
                 return Poll::Ready(Next::End);
             }
-            if !self.lossless && self.entry.has_strong() {
+            if self.look_again.take() || !self.lossless && self.entry.has_strong() {
                 return Poll::Ready(Next::Change);
             }
             Poll::Pending
@@ -116,7 +127,7 @@ impl Control {
 }
 
 /// A reader of either kind.
-trait Read {
+pub(super) trait Read {
     fn poll_read(&mut self, cx: &mut core::task::Context<'_>) -> Poll<Result<Frame, ReadError>>;
     fn is_busy(&self) -> bool;
 }
@@ -142,11 +153,11 @@ read!(StrongReader);
 read!(WeakReader);
 
 /// What comes next of a reader.
-enum Next {
+pub(super) enum Next {
     Read(Result<Frame, ReadError>),
     /// It was closed, or nothing more comes of the channel.
     End,
-    /// Somebody else feeds it from now on.
+    /// Somebody else feeds it from now on, or the scout is to be another one.
     Change,
 }
 
@@ -278,9 +289,10 @@ async fn lossless(
         entry.tell_readers();
     }
     let mut bytes_read = 0;
+    let mut scout = Scout::new();
     let error = loop {
         let next = if entry.fresh.get() {
-            control.next(&mut reader).await
+            scout.next(control, &mut reader).await
         } else {
             match patiently(care::PATIENCE, control.next(&mut reader)).await {
                 Some(next) => next,
@@ -296,6 +308,9 @@ async fn lossless(
             Next::End => break None,
             Next::Change => continue,
         };
+        if let Ok(frame) = &read {
+            scout.saw(frame);
+        }
         match control.took(read) {
             Came::Message(bytes) => {
                 bytes_read += bytes.len() as u64;
@@ -314,6 +329,7 @@ async fn lossless(
         // One busy channel must not keep the others, and the connections, waiting.
         executor::yield_now().await;
     };
+    scout.end(entry);
     put_away(sink, entry, reader, feeds);
     Ok(error)
 }
