@@ -53,9 +53,12 @@ pub(crate) fn run(
     };
     let status = ui::step("run all tests (a first build takes minutes)", || {
         let mut command = proc::cargo();
-        command
-            .args(["test", "--workspace", "--no-fail-fast"])
-            .args(cargo_args);
+        command.args(["test", "--no-fail-fast"]);
+        // Beside it, cargo would pass over the packages that are named.
+        if !names_packages(cargo_args) {
+            command.arg("--workspace");
+        }
+        command.args(cargo_args);
         end_to_end(&mut command);
         proc::run_through(&mut command)
     })?;
@@ -103,6 +106,15 @@ fn channels_on_runtime(
     })
 }
 
+/// Whether arguments for cargo say which packages are meant.
+fn names_packages(cargo_args: &[OsString]) -> bool {
+    cargo_args
+        .iter()
+        .map(|arg| arg.to_string_lossy())
+        .take_while(|arg| arg != "--")
+        .any(|arg| arg.starts_with("-p") || arg.starts_with("--package"))
+}
+
 /// Runs the client's and the transport's tests on another runtime.
 fn on_runtime(project: &Project, runtime: &str) -> Result<ExitStatus> {
     ui::step(&format!("run the client's tests on {runtime}"), || {
@@ -133,6 +145,19 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
+
+    #[test]
+    fn packages_are_named_or_all_are_meant() {
+        let names = |args: &[&str]| {
+            let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+            names_packages(&args)
+        };
+        assert!(names(&["--release", "-p", "x"]));
+        assert!(names(&["-px"]));
+        assert!(names(&["--package=x"]));
+        assert!(!names(&[]));
+        assert!(!names(&["--test", "channels", "--", "-p"]));
+    }
 
     #[test]
     fn a_failure_is_never_a_success() {
