@@ -176,6 +176,8 @@ pub async fn flush(publisher: &mut Publisher) {
 pub async fn fill(publisher: &mut Publisher, script: &Script, limit: u64) -> u64 {
     for number in 0..limit {
         let message = script.message(number);
+        // A busy machine stands still as well, for a moment.
+        let mut still = 0;
         loop {
             let before = publisher.acknowledged();
             let sent = runtime::timeout(STILL, publisher.send(message.clone())).await;
@@ -184,8 +186,13 @@ pub async fn fill(publisher: &mut Publisher, script: &Script, limit: u64) -> u64
                     assert_eq!(sent.expect("it is sent"), number);
                     break;
                 }
-                None if publisher.acknowledged() == before => return number,
-                None => {}
+                None if before.is_some() && publisher.acknowledged() == before => {
+                    still += 1;
+                    if still == 2 {
+                        return number;
+                    }
+                }
+                None => still = 0,
             }
         }
     }

@@ -185,14 +185,14 @@ async fn killed(server: Server, mut dice: Dice) -> Sums {
     let mut clients = Vec::new();
     for n in 0..CHANNELS {
         let script = Script::new(&mut dice, 1, 8 * KIB);
-        let channel = channel(&client, 64 * KIB << n).await;
+        let channel = channel(&client, (64 * KIB) << n).await;
         // Some connections are shared, some are not.
         let (theirs, others) = match n % 2 {
             0 => (connect(&server).await, connect(&server).await),
             _ => (client.clone(), client.clone()),
         };
         let reader = subscribe(&Channel::new(&theirs, channel.handle()), lossless()).await;
-        let options = PublishOptions::new().backlog(16 * KIB << n);
+        let options = PublishOptions::new().backlog((16 * KIB) << n);
         let writer = Channel::new(&others, channel.handle());
         let writer = writer.publish_with(options).await.expect("a publication");
         publishing.push(runtime::spawn(publish_on(writer, script)));

@@ -42,6 +42,17 @@ pub(crate) fn run(
     core_alone::check(project, cache, &machine.wasm)?;
     let guests = artifacts::guests(project, cache, &machine.wasm)?;
     let cli = artifacts::cli(project)?;
+    let named = names_packages(cargo_args);
+    if named {
+        // The end-to-end tests run them. With all packages cargo builds them anyway.
+        ui::step("build the client's examples", || {
+            let mut command = proc::cargo();
+            command
+                .current_dir(&project.root)
+                .args(["build", "--package", CLIENT, "--examples"]);
+            proc::run(&mut command)
+        })?;
+    }
     let end_to_end = |command: &mut Command| {
         command
             .current_dir(&project.root)
@@ -55,7 +66,7 @@ pub(crate) fn run(
         let mut command = proc::cargo();
         command.args(["test", "--no-fail-fast"]);
         // Beside it, cargo would pass over the packages that are named.
-        if !names_packages(cargo_args) {
+        if !named {
             command.arg("--workspace");
         }
         command.args(cargo_args);
