@@ -4,8 +4,8 @@
 //! cargo run --example async_std --no-default-features --features async-std -- hello.wasm start
 //! ```
 //!
-//! It connects to `localhost`, port 7000, with the certificates in `./certs`. The only thing about async-std in it is the
-//! function that runs the program: on smol that would be `smol::block_on`, and nothing else would change.
+//! The server is the one that `SELIUM_DOMAIN`, `SELIUM_PORT` and `SELIUM_CERT_DIR` name. The only thing about async-std in
+//! it is the function that runs the program: on smol that would be `smol::block_on`, and nothing else would change.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(module: &str, entrypoint: &str) -> Result<(), ClientError> {
-    let client = ClientConfigBuilder::default().connect().await?;
+    let client = ClientConfigBuilder::from_env()?.connect().await?;
     let result = start_and_follow(&client, module, entrypoint).await;
     client.close().await;
     result

@@ -50,7 +50,7 @@ pub fn median<T: Copy + PartialOrd>(figures: &[T]) -> T {
 }
 
 /// Random numbers that a seed repeats. The seed is printed; `SELIUM_REMOTE_SEED` sets it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
@@ -63,6 +63,12 @@ impl Dice {
             Err(_) => RandomState::new().build_hasher().finish(),
         };
         eprintln!("{what}: SELIUM_REMOTE_SEED={seed}");
+        Self(seed)
+    }
+
+    /// Those of this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 

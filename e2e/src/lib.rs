@@ -23,8 +23,10 @@ mod impostor;
 mod json;
 mod peer;
 pub mod roles;
+pub mod runtime;
 mod server;
 mod setup;
+pub mod traffic;
 
 pub use command::{Following, Run, WARNING, run};
 pub use figures::{Dice, MIB, median, mib, processor_time, resident};
@@ -57,19 +59,15 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Runs a future on a runtime of its own, for at most twice [`PATIENCE`].
+/// Runs a future on a runtime, for at most twice [`PATIENCE`].
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     block_on_for(PATIENCE * 2, future)
 }
 
-/// Runs a future on a runtime of its own, for at most so long.
+/// Runs a future on a runtime, for at most so long.
 pub fn block_on_for<T>(limit: Duration, future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a tokio runtime");
-    runtime.block_on(async {
-        tokio::time::timeout(limit, future)
+    runtime::block_on(async {
+        runtime::timeout(limit, future)
             .await
             .expect("it ends in time")
     })
@@ -77,8 +75,8 @@ pub fn block_on_for<T>(limit: Duration, future: impl Future<Output = T>) -> T {
 
 /// Waits for what must happen soon.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("not within {} s: {what}", PATIENCE.as_secs()),
+    match runtime::timeout(PATIENCE, future).await {
+        Some(value) => value,
+        None => panic!("not within {} s: {what}", PATIENCE.as_secs()),
     }
 }

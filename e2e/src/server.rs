@@ -21,6 +21,8 @@ pub struct Server {
     setup: Setup,
     work: Arc<WorkDir>,
     selium: Selium,
+    /// How the runtime is told of the module.
+    spec: String,
     log: PathBuf,
     pid: u32,
     stop: Option<Sender<Ending>>,
@@ -96,15 +98,31 @@ impl Server {
             certs: work.certs(),
             port,
         };
-        let work = Arc::new(work);
+        let log = work.path().join("runtime.log");
+        let mut server = Self {
+            setup: setup.clone(),
+            work: Arc::new(work),
+            selium,
+            spec: spec.to_owned(),
+            log,
+            pid: 0,
+            stop: None,
+            keeper: None,
+        };
+        server.launch_runtime();
+        server
+    }
+
+    /// Starts the runtime, and waits until it answers.
+    fn launch_runtime(&mut self) {
         let (stop, until) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel();
         let keeper = {
-            let binary = setup.runtime.clone();
-            let (work, spec) = (Arc::clone(&work), spec.to_owned());
+            let binary = self.setup.runtime.clone();
+            let (work, spec, port) = (Arc::clone(&self.work), self.spec.clone(), self.port());
             let asking = Selium {
-                binary: setup.cli.clone(),
-                certs: work.certs(),
+                binary: self.setup.cli.clone(),
+                certs: self.work.certs(),
                 port,
             };
             // A thread of its own, which lives as long as the runtime: the runtime is tied to the thread that started
@@ -112,20 +130,12 @@ impl Server {
             thread::spawn(move || keep(&binary, &work, port, &spec, &asking, &ready, &until))
         };
         let answer = is_ready.recv().expect("the keeper answers");
-        let log = work.path().join("runtime.log");
-        let server = Self {
-            setup: setup.clone(),
-            work,
-            selium,
-            log,
-            pid: *answer.as_ref().unwrap_or(&0),
-            stop: Some(stop),
-            keeper: Some(keeper),
-        };
+        self.pid = *answer.as_ref().unwrap_or(&0);
+        self.stop = Some(stop);
+        self.keeper = Some(keeper);
         if let Err(error) = answer {
             panic!("no runtime: {error}");
         }
-        server
     }
 
     /// Where what is tested is.
@@ -232,6 +242,16 @@ impl Server {
     /// Ends the runtime so that it can do nothing any more.
     pub fn kill(&mut self) {
         self.end(Ending::Killed);
+    }
+
+    /// Kills the runtime, which can do nothing any more, and starts another run of it: in the same work dir, with the same
+    /// certificates, on the same port.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.launch_runtime();
     }
 
     fn end(&mut self, how: Ending) {

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -21,213 +21,23 @@ use futures_util::FutureExt as _;
 use futures_util::future::{join_all, poll_fn};
 use selium_remote_client::{
     AbiParam, AbiScalarType, AbiScalarValue, AbiSignature, Backpressure, Capability, Channel,
-    ChannelBuilder, ChannelInfo, ChannelState, Client, ClientError, ErrorCode, ErrorKind,
-    MessageLimit, Process, ProcessBuilder, PublicationFailure, PublishOptions, Publisher,
-    SubscribeItem, SubscribeOptions, Subscriber,
+    ChannelBuilder, ChannelState, Client, ClientError, ErrorCode, ErrorKind, MessageLimit, Process,
+    ProcessBuilder, PublishOptions, Publisher, SubscribeItem, SubscribeOptions,
+};
+use selium_remote_e2e::runtime;
+use selium_remote_e2e::traffic::{
+    self, KIB, LONGEST, STILL, Script, channel, connect, fill, filled, flush, item, lossless,
+    message, mix, publication, publish, read_script, remote, send_script, subscribe, told,
 };
 use selium_remote_e2e::{
-    Dice, Following, MIB, PATIENCE, Server, Shared, block_on, block_on_for, load_tests, median,
-    mib, processor_time, resident, soon,
+    Dice, Following, PATIENCE, Server, Shared, block_on, block_on_for, mib, soon,
 };
 use tokio::join;
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 static SERVER: Shared = Shared::new();
 
 /// After so long without a word a connection is over, and so is a lossless subscription that takes nothing.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// How long nothing has to move to count as standing still.
-const STILL: Duration = Duration::from_millis(500);
-
-/// The longest message that the server takes.
-const LONGEST: usize = 1024 * 1024;
-
-const KIB: usize = 1024;
-
-// --- Messages
-
-/// Messages that follow from a seed and their numbers: how long each is, and each of its bytes.
-#[derive(Clone, Copy, Debug)]
-struct Script {
-    seed: u64,
-    shortest: usize,
-    longest: usize,
-}
-
-/// SplitMix64.
-fn mix(mut bits: u64) -> u64 {
-    bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
-
-impl Script {
-    fn new(dice: &mut Dice, shortest: usize, longest: usize) -> Self {
-        Self {
-            seed: dice.below(u64::MAX),
-            shortest,
-            longest,
-        }
-    }
-
-    /// As many short ones as long ones: the logarithm of the length is even.
-    fn length(&self, number: u64) -> usize {
-        let bits = mix(self.seed ^ mix(number));
-        let part = (bits >> 11) as f64 / (1u64 << 53) as f64;
-        let (low, high) = (self.shortest as f64, (self.longest + 1) as f64);
-        let length = low * (high / low).powf(part);
-        (length as usize).clamp(self.shortest, self.longest)
-    }
-
-    fn message(&self, number: u64) -> Bytes {
-        filled(self.seed, number, self.length(number)).into()
-    }
-
-    fn check(&self, number: u64, message: &[u8]) {
-        assert_eq!(
-            message.len(),
-            self.length(number),
-            "the length of {number} of {self:?}"
-        );
-        assert!(
-            message == self.message(number),
-            "the bytes of {number} of {self:?} are others"
-        );
-    }
-}
-
-/// So many bytes that follow from a seed and a number.
-fn filled(seed: u64, number: u64, length: usize) -> Vec<u8> {
-    let mut state = mix(seed.wrapping_add(mix(!number)));
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state = state
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(0x1405_7b7e_f767_814f);
-        bytes.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-// --- What the tests do again and again
-
-async fn connect(server: &Server) -> Client {
-    let connected = server
-        .config()
-        .connect_timeout(PATIENCE)
-        .request_timeout(PATIENCE)
-        .connect()
-        .await;
-    connected.expect("a connection")
-}
-
-async fn channel(client: &Client, capacity: usize) -> Channel {
-    let created = Channel::create(client, u32::try_from(capacity).unwrap()).await;
-    created.expect("a channel")
-}
-
-fn lossless() -> SubscribeOptions {
-    SubscribeOptions::new().lossless(true)
-}
-
-async fn subscribe(channel: &Channel, options: SubscribeOptions) -> Subscriber {
-    let subscribed = channel.subscribe_with(options).await;
-    subscribed.expect("a subscription")
-}
-
-async fn publish(channel: &Channel) -> Publisher {
-    channel.publish().await.expect("a publication")
-}
-
-async fn item(subscriber: &mut Subscriber) -> SubscribeItem {
-    let next = soon("the next item", subscriber.next()).await;
-    next.expect("the subscription goes on").expect("no error")
-}
-
-/// The next message, which nothing may be missing before.
-async fn message(subscriber: &mut Subscriber) -> (u64, Bytes) {
-    match item(subscriber).await {
-        SubscribeItem::Message { sequence, payload } => (sequence, payload),
-        other => panic!("a message was to come: {other:?}"),
-    }
-}
-
-/// Reads the messages of a script with these numbers, and nothing else.
-async fn read_script(subscriber: &mut Subscriber, script: &Script, numbers: std::ops::Range<u64>) {
-    let begin = subscriber.position().wrapping_sub(numbers.start);
-    for number in numbers {
-        let (sequence, payload) = message(subscriber).await;
-        assert_eq!(sequence, number.wrapping_add(begin));
-        script.check(number, &payload);
-    }
-}
-
-/// Sends the messages of a script with these numbers. They may wait in the publisher.
-async fn send_script(publisher: &mut Publisher, script: &Script, numbers: std::ops::Range<u64>) {
-    for number in numbers {
-        let sent = soon("room", publisher.send(script.message(number))).await;
-        sent.expect("it is sent");
-    }
-}
-
-async fn flush(publisher: &mut Publisher) {
-    soon("acknowledgements", publisher.flush())
-        .await
-        .expect("all is acknowledged");
-}
-
-/// Sends messages of so many bytes until the publisher waits and nothing is acknowledged any more, and answers how many;
-/// fails when it was `limit` of them.
-async fn fill(publisher: &mut Publisher, script: &Script, limit: u64) -> u64 {
-    for number in 0..limit {
-        let message = script.message(number);
-        loop {
-            let before = publisher.acknowledged();
-            let sent = tokio::time::timeout(STILL, publisher.send(message.clone())).await;
-            match sent {
-                Ok(sent) => {
-                    assert_eq!(sent.expect("it is sent"), number);
-                    break;
-                }
-                Err(_) if publisher.acknowledged() == before => return number,
-                Err(_) => {}
-            }
-        }
-    }
-    panic!("{limit} messages were taken, and nobody has read any");
-}
-
-/// What the server knows of a channel, once it is so.
-async fn told(channel: &Channel, what: &str, is_so: impl Fn(&ChannelInfo) -> bool) -> ChannelInfo {
-    soon(what, async {
-        loop {
-            let info = channel.inspect().await.expect("it is there");
-            if is_so(&info) {
-                return info;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-}
-
-fn remote(error: &ClientError) -> (ErrorCode, Option<&str>) {
-    match error {
-        ClientError::Remote { error, .. } => (error.code, error.field.as_deref()),
-        other => panic!("no answer of the server: {other:?}"),
-    }
-}
-
-fn publication(error: ClientError) -> PublicationFailure {
-    match error {
-        ClientError::Publication(failure) => *failure,
-        other => panic!("no end of a publication: {other:?}"),
-    }
-}
 
 // --- Guests
 
@@ -475,7 +285,6 @@ fn what_cannot_be_is_refused_with_a_reason() {
 }
 
 #[test]
-#[ignore = "passed the 60 s limit once of three runs, on a machine with two test runs at a time: not found yet"]
 fn deleting_and_draining_end_what_is_open() {
     let Some(server) = SERVER.get() else {
         return;
@@ -589,7 +398,8 @@ fn messages_arrive_as_they_were_sent() {
     };
     let mut dice = Dice::seeded("messages");
     // (numbers, shortest, longest, in a burst)
-    let small = (3_000, 1, 64 * KIB, 200);
+    // A burst is a third of what the server holds for who may lose something, on average.
+    let small = (3_000, 1, 64 * KIB, 60);
     let large = (24, LONGEST, LONGEST, 1);
     let both = (24, 64 * KIB, LONGEST, 1);
     block_on(async {
@@ -662,9 +472,18 @@ fn flush_means_that_the_channel_has_it() {
             let mut publisher = publish(&channel).await;
             let sent = fill(&mut publisher, &script, 100_000).await;
             assert!(publisher.flush().now_or_never().is_none());
-            let acknowledged = publisher.acknowledged().expect("some");
-            let info = channel.inspect().await.expect("it is there");
-            assert_eq!(info.published, 100 + acknowledged + 1);
+            // On a busy machine it may have stood still only for a while.
+            soon("it is what the channel has", async {
+                loop {
+                    let acknowledged = publisher.acknowledged().expect("some");
+                    let info = channel.inspect().await.expect("it is there");
+                    assert!(info.published > 100 + acknowledged);
+                    if info.published == 100 + acknowledged + 1 {
+                        break;
+                    }
+                }
+            })
+            .await;
             let reading = async {
                 for number in 0..sent {
                     let (_, payload) = message(&mut late).await;
@@ -731,7 +550,7 @@ fn what_no_channel_holds_is_not_sent() {
         ));
         channel.delete().await.expect("deleted");
         // Past what the server takes, however much the channel holds.
-        let channel = self::channel(&client, 4 * LONGEST).await;
+        let channel = traffic::channel(&client, 4 * LONGEST).await;
         let mut publisher = publish(&channel).await;
         assert!(matches!(
             publisher.send(vec![1; LONGEST + 1]).await,
@@ -762,269 +581,7 @@ fn what_no_channel_holds_is_not_sent() {
     });
 }
 
-// --- Many at once
-
-/// What a run of [`through_channels`] took.
-struct Tenths {
-    /// Messages a second in each tenth.
-    rates: Vec<f64>,
-    /// The runtime's processor time for a message in each tenth.
-    efforts: Vec<f64>,
-    /// The runtime's resident memory at the end of each.
-    memory: Vec<u64>,
-    bytes: u64,
-}
-
-/// Publishes `count` messages through each of so many channels to a lossless subscriber each, every publisher and every
-/// subscriber on a connection of its own, and checks every message.
-async fn through_channels(
-    server: &Arc<Server>,
-    channels: u64,
-    count: u64,
-    dice: &mut Dice,
-) -> Tenths {
-    let client = connect(server).await;
-    let beside = Beside::start();
-    let read = Arc::new(AtomicU64::new(0));
-    let mut tasks = Vec::new();
-    let mut made = Vec::new();
-    for _ in 0..channels {
-        let script = Script::new(dice, 1, 4 * KIB);
-        let channel = channel(&client, 256 * KIB).await;
-        let subscribing = connect(server).await;
-        let theirs = Channel::new(&subscribing, channel.handle());
-        let mut subscriber = subscribe(&theirs, lossless()).await;
-        let (from, id) = (Arc::clone(server), channel.handle());
-        tasks.push(beside.handle.spawn(async move {
-            let publishing = connect(&from).await;
-            let mut publisher = publish(&Channel::new(&publishing, id)).await;
-            send_script(&mut publisher, &script, 0..count).await;
-            soon("the close", publisher.close()).await.expect("closed");
-            publishing.close().await;
-            0
-        }));
-        let read = Arc::clone(&read);
-        tasks.push(tokio::spawn(async move {
-            let mut bytes = 0;
-            for number in 0..count {
-                let (sequence, payload) = message(&mut subscriber).await;
-                assert_eq!(sequence, number);
-                script.check(number, &payload);
-                bytes += payload.len() as u64;
-                read.fetch_add(1, Ordering::Relaxed);
-            }
-            drop(subscriber);
-            subscribing.close().await;
-            bytes
-        }));
-        made.push(channel);
-    }
-    let total = channels * count;
-    let mut tenths = Tenths {
-        rates: Vec::new(),
-        efforts: Vec::new(),
-        memory: Vec::new(),
-        bytes: 0,
-    };
-    let mut begun = Instant::now();
-    let mut effort = processor_time(server.pid());
-    let mut at = 0;
-    for tenth in 1..=10 {
-        while read.load(Ordering::Relaxed) < total * tenth / 10 {
-            // What has gone wrong is told at once.
-            for task in tasks.extract_if(.., |task| task.is_finished()) {
-                tenths.bytes += task.await.expect("it went well");
-            }
-            assert!(begun.elapsed() < PATIENCE * 10, "it does not go on");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let now = read.load(Ordering::Relaxed);
-        let spent = processor_time(server.pid());
-        let messages = (now - at) as f64;
-        tenths.rates.push(messages / begun.elapsed().as_secs_f64());
-        tenths
-            .efforts
-            .push((spent - effort).as_secs_f64() / messages);
-        tenths.memory.push(resident(server.pid()));
-        (at, effort, begun) = (now, spent, Instant::now());
-    }
-    for task in tasks {
-        tenths.bytes += soon("the end of a task", task).await.expect("it went well");
-    }
-    let infos = client.channels().await.expect("a list");
-    assert_eq!(infos.len() as u64, channels);
-    for (info, channel) in infos.iter().zip(made) {
-        assert_eq!(info.published, count);
-        channel.delete().await.expect("deleted");
-    }
-    tenths
-}
-
-/// A second thread with a runtime of its own: one thread alone would be what limits the tests.
-struct Beside {
-    handle: Handle,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Beside {
-    fn start() -> Self {
-        let (stop, until) = oneshot::channel();
-        let (ready, handle) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a tokio runtime");
-            ready.send(runtime.handle().clone()).expect("it is awaited");
-            let _ = runtime.block_on(until);
-        });
-        Self {
-            handle: handle.recv().expect("it runs"),
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-#[test]
-fn twenty_thousand_messages_through_eight_channels() {
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let mut dice = Dice::seeded("eight channels");
-    block_on_for(PATIENCE * 2, async {
-        through_channels(&Arc::new(server), 8, 2_500, &mut dice).await
-    });
-}
-
-#[test]
-fn a_million_messages_through_eight_channels() {
-    if !load_tests() {
-        return;
-    }
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let server = Arc::new(server);
-    let mut dice = Dice::seeded("a million messages");
-    block_on_for(PATIENCE * 60, async {
-        let before = resident(server.pid());
-        let begun = Instant::now();
-        let tenths = through_channels(&server, 8, 125_000, &mut dice).await;
-        let took = begun.elapsed();
-        for (n, ((rate, effort), memory)) in tenths
-            .rates
-            .iter()
-            .zip(&tenths.efforts)
-            .zip(&tenths.memory)
-            .enumerate()
-        {
-            eprintln!(
-                "tenth {}: {rate:.0} messages/s, {:.1} us of the runtime's processor time each, {:.1} MiB",
-                n + 1,
-                effort * 1e6,
-                mib(*memory)
-            );
-        }
-        // Medians of three tenths, at the start and at the end: one is at the mercy of what else runs here, and in the very
-        // last one the slower channels are alone.
-        let (first, last) = (median(&tenths.rates[..3]), median(&tenths.rates[7..]));
-        let effort = median(&tenths.efforts[7..]) / median(&tenths.efforts[..3]);
-        eprintln!(
-            "1,000,000 messages of {:.1} MiB in {took:.1?}: {:.0} messages/s, {:.1} MiB/s; speed at the end {:.1} percent, the \
-             runtime's processor time for a message {:.1} percent; its memory {:.1} to {:.1} MiB; the median tenth {:.0} messages/s",
-            mib(tenths.bytes),
-            1e6 / took.as_secs_f64(),
-            mib(tenths.bytes) / took.as_secs_f64(),
-            last / first * 100.0,
-            effort * 100.0,
-            mib(before),
-            mib(resident(server.pid())),
-            median(&tenths.rates)
-        );
-        // A machine that does other things at the end than at the start changes the rate, but not so much the work that
-        // each message is to the runtime: one of the two must hold.
-        assert!(
-            last >= first * 0.9 || effort <= 1.0 / 0.9,
-            "it has become slower"
-        );
-        assert!(
-            resident(server.pid()) <= tenths.memory[0] + 32 * MIB,
-            "the runtime's memory has grown"
-        );
-    });
-}
-
 // --- Slow subscribers
-
-#[test]
-fn a_slow_lossless_subscriber_holds_its_publisher_up_and_nothing_grows() {
-    // A runtime of its own, whose memory is measured.
-    let Some(server) = Server::start(&[]) else {
-        return;
-    };
-    let script = Script::new(&mut Dice::seeded("slow, lossless"), 1, 32 * KIB);
-    block_on_for(PATIENCE * 4, async {
-        let client = connect(&server).await;
-        let reading = connect(&server).await;
-        let channel = channel(&client, 256 * KIB).await;
-        let theirs = Channel::new(&reading, channel.handle());
-        // The first round brings buffers to their size.
-        for round in 0..3 {
-            let before = resident(server.pid());
-            let mut slow = subscribe(&theirs, lossless()).await;
-            let options = PublishOptions::new().backlog(128 * KIB);
-            let mut publisher = channel.publish_with(options).await.expect("a publication");
-            let sent = fill(&mut publisher, &script, 40_000).await;
-            let held: usize = (0..sent).map(|number| script.length(number)).sum();
-            let kept: usize = publisher
-                .unacknowledged()
-                .iter()
-                .map(|(_, bytes)| bytes.len())
-                .sum();
-            let grown = resident(server.pid()).saturating_sub(before);
-            eprintln!(
-                "round {round}: {sent} messages of {:.2} MiB until it stood still, {} KiB of them without an acknowledgement; \
-                 the runtime's memory has grown by {:.1} MiB to {:.1} MiB",
-                mib(held as u64),
-                kept / KIB,
-                mib(grown),
-                mib(resident(server.pid()))
-            );
-            assert!(kept <= 128 * KIB, "the client's backlog: {kept}");
-            assert!(held > 512 * KIB, "what there is room for: {held}");
-            assert!(held < 8 * LONGEST, "what is held somewhere: {held}");
-            assert!(grown < 24 * MIB, "the runtime's memory: {grown}");
-            // Others are not held up.
-            let free = self::channel(&client, 64 * KIB).await;
-            let mut other = publish(&free).await;
-            send_script(&mut other, &script, 0..100).await;
-            flush(&mut other).await;
-            free.delete().await.expect("deleted");
-            // Reading on, everything arrives, the last of it included.
-            join!(
-                flush(&mut publisher),
-                read_script(&mut slow, &script, 0..sent)
-            );
-            drop((slow, publisher));
-            told(&channel, "nobody is there", |info| {
-                (info.lossless, info.publishers) == (0, 0)
-            })
-            .await;
-        }
-        channel.delete().await.expect("deleted");
-    });
-}
 
 #[test]
 fn a_slow_lossy_subscriber_is_told_what_is_missing() {
@@ -1166,10 +723,10 @@ fn who_leaves_holds_nobody_up() {
                     assert!(number < 20_000, "it is held up");
                     let message = script.message(number);
                     let acknowledged = publisher.acknowledged();
-                    match tokio::time::timeout(STILL, publisher.send(message)).await {
-                        Ok(number) => sent = number.expect("it is sent") + 1,
-                        Err(_) if publisher.acknowledged() == acknowledged => break,
-                        Err(_) => {}
+                    match runtime::timeout(STILL, publisher.send(message)).await {
+                        Some(number) => sent = number.expect("it is sent") + 1,
+                        None if publisher.acknowledged() == acknowledged => break,
+                        None => {}
                     }
                 }
                 assert!(publisher.flush().now_or_never().is_none());
@@ -1186,7 +743,7 @@ fn who_leaves_holds_nobody_up() {
             }
             channel.delete().await.expect("deleted");
             // With two of them, the one that stays loses nothing.
-            let channel = self::channel(&client, 64 * KIB).await;
+            let channel = traffic::channel(&client, 64 * KIB).await;
             if shared {
                 channel.share().await.expect("shared");
             }
@@ -1216,7 +773,10 @@ fn who_leaves_holds_nobody_up() {
 }
 
 #[test]
-#[ignore = "the connection's window shrinks below what a stream holds that nobody reads (proto-core, ReceiveCredit), and the others stop"]
+#[cfg_attr(
+    not(feature = "tokio"),
+    ignore = "long, and what the server does on any runtime of its clients"
+)]
 fn a_subscription_that_is_not_read_holds_up_no_other_on_its_connection() {
     let Some(server) = SERVER.get() else {
         return;
@@ -1226,7 +786,7 @@ fn a_subscription_that_is_not_read_holds_up_no_other_on_its_connection() {
     let script = Script::new(&mut Dice::seeded("one connection"), 1, 8 * KIB);
     // On a machine that is busy round trips become long now and then, so that the connection's window shrinks.
     let _hurry = Hurry::of(6);
-    block_on(async {
+    block_on_for(PATIENCE * 10, async {
         let client = connect(&server).await;
         for _ in 0..30 {
             let channel = channel(&client, 64 * KIB).await;
@@ -1276,6 +836,10 @@ impl Drop for Hurry {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "tokio"),
+    ignore = "long, and what the server does on any runtime of its clients"
+)]
 fn who_vanishes_holds_nobody_up_for_long() {
     // Without a clock only the idle timeout of connections ends such subscribers; with one the server counts too.
     let (Some(plain), Some(clocked)) = (Server::start(&[]), Server::start(&["TimeRead"])) else {
@@ -1291,6 +855,24 @@ fn who_vanishes_holds_nobody_up_for_long() {
     });
 }
 
+/// The result of a future, and how late this machine was in doing what was due meanwhile: no more than that is forgiven.
+async fn with_lateness<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    const TICK: Duration = Duration::from_millis(10);
+    let mut late = Duration::ZERO;
+    let ticking = async {
+        loop {
+            let begun = Instant::now();
+            runtime::sleep(TICK).await;
+            late = late.max(begun.elapsed().saturating_sub(TICK));
+        }
+    };
+    let result = tokio::select! {
+        result = future => result,
+        () = ticking => unreachable!(),
+    };
+    (result, late)
+}
+
 /// A lossless subscriber is killed: its peer is not told.
 async fn killed(server: &Server, script: &Script, what: &str) {
     let client = connect(server).await;
@@ -1298,7 +880,7 @@ async fn killed(server: &Server, script: &Script, what: &str) {
     let channel = Channel::create_with(&client, builder)
         .await
         .expect("created");
-    let subscriber = tokio::task::spawn_blocking({
+    let subscriber = runtime::unblock({
         let command = server.command(&["channel", "sub", "vanishing", "--lossless"]);
         move || {
             let mut subscriber = Following::start(command);
@@ -1313,7 +895,7 @@ async fn killed(server: &Server, script: &Script, what: &str) {
     drop(subscriber);
     let sent = fill(&mut publisher, script, 20_000).await;
     assert!(begun.elapsed() < IDLE / 2, "it stood still early");
-    let ended = tokio::time::timeout(IDLE * 2, publisher.flush()).await;
+    let (ended, late) = with_lateness(runtime::timeout(IDLE * 2, publisher.flush())).await;
     ended.expect("it goes on").expect("all is acknowledged");
     let took = begun.elapsed();
     eprintln!("{what}: on again {took:.1?} after the subscriber was killed, with {sent} messages");
@@ -1321,7 +903,10 @@ async fn killed(server: &Server, script: &Script, what: &str) {
         took > IDLE / 2,
         "{what}: something else has ended it: {took:?}"
     );
-    assert!(took <= IDLE + Duration::from_secs(1), "{what}: {took:?}");
+    assert!(
+        took <= IDLE + Duration::from_secs(1) + late,
+        "{what}: {took:?}, {late:?}"
+    );
     let info = channel.inspect().await.expect("it is there");
     assert_eq!(info.lossless, 0);
 }
@@ -1336,13 +921,16 @@ async fn stalls(server: &Server, script: &Script) {
     let mut publisher = publish(&channel).await;
     let begun = Instant::now();
     let sent = fill(&mut publisher, script, 20_000).await;
-    let ended = tokio::time::timeout(IDLE * 2, publisher.flush()).await;
+    let (ended, late) = with_lateness(runtime::timeout(IDLE * 2, publisher.flush())).await;
     ended.expect("it goes on").expect("all is acknowledged");
     let took = begun.elapsed();
     eprintln!("on again {took:.1?} after the subscriber began to stall, with {sent} messages");
     assert!(took > IDLE - Duration::from_secs(1), "{took:?}");
     // Messages were under way for a moment first.
-    assert!(took <= IDLE + Duration::from_secs(2), "{took:?}");
+    assert!(
+        took <= IDLE + Duration::from_secs(2) + late,
+        "{took:?}, {late:?}"
+    );
     // What it had got is there, and then it is told.
     let mut expected = 0;
     let error = loop {
@@ -1447,7 +1035,6 @@ fn what_a_guest_writes_everybody_gets() {
 }
 
 #[test]
-#[ignore = "the runtime: a writer that begins a write without room moves the end of what can be read, and wakes no reader for it"]
 fn guests_and_publishers_write_to_one_channel() {
     let Some(server) = SERVER.get() else {
         return;
@@ -1523,9 +1110,15 @@ fn an_idle_publisher_freezes_nobody() {
             let mut never = publish(&channel).await;
             let mut once = publish(&connect_to(&server, &channel).await).await;
             once.send("once").await.expect("it is sent");
-            for subscriber in [&mut strict, &mut lax] {
-                assert_eq!(message(subscriber).await.1, "once");
-            }
+            assert_eq!(message(&mut strict).await.1, "once");
+            // It may have begun beside the other's reader, and then been fed by that: it is told that something may be
+            // missing.
+            let first = match item(&mut lax).await {
+                SubscribeItem::Gap { count: None, .. } => message(&mut lax).await.1,
+                SubscribeItem::Message { payload, .. } => payload,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(first, "once");
             // One message at a time, each seen before the next; then many.
             let mut busy = publish(&channel).await;
             for number in 0..50 {
@@ -1652,7 +1245,7 @@ fn a_publisher_can_be_given_up_anywhere() {
         let channel = channel(&client, 4 * KIB).await;
         let theirs = connect_to(&server, &channel).await;
         let mut subscriber = subscribe(&theirs, lossless()).await;
-        let reading = tokio::spawn(async move {
+        let reading = runtime::spawn(async move {
             let mut counts = BTreeMap::<u32, u32>::new();
             loop {
                 let (_, payload) = message(&mut subscriber).await;
@@ -1714,4 +1307,93 @@ fn a_publisher_can_be_given_up_anywhere() {
         channel.delete().await.expect("deleted");
         server.must_answer();
     });
+}
+
+#[test]
+fn what_is_given_up_is_done_as_a_whole_or_not_at_all() {
+    let Some(server) = SERVER.get() else {
+        return;
+    };
+    const COUNT: u64 = 5_000;
+    let mut dice = Dice::seeded("giving up and going on");
+    let script = Script::new(&mut dice, 1, 3_000);
+    block_on(async {
+        let client = connect(&server).await;
+        // Small, so that there is something to wait for.
+        let channel = channel(&client, 4 * KIB).await;
+        let beside = self::traffic::channel(&client, 4 * KIB).await;
+        let mut subscriber = subscribe(&channel, lossless()).await;
+        let options = PublishOptions::new().backlog(16 * KIB);
+        let mut publisher = channel.publish_with(options).await.expect("a publication");
+        // On the same connection, undisturbed.
+        let (mut theirs, mut others) =
+            (publish(&beside).await, subscribe(&beside, lossless()).await);
+        let undisturbed = async {
+            join!(
+                async {
+                    send_script(&mut theirs, &script, 0..COUNT).await;
+                    flush(&mut theirs).await;
+                },
+                read_script(&mut others, &script, 0..COUNT)
+            )
+        };
+        let mut given_up = (0, 0, 0);
+        let mut own = dice.clone();
+        let publishing = async {
+            for number in 0..COUNT {
+                loop {
+                    let mut left = own.below(3) as u32;
+                    if let Some(sent) = cut(&mut left, publisher.send(script.message(number))).await
+                    {
+                        assert_eq!(sent.expect("it is sent"), number, "none was sent twice");
+                        break;
+                    }
+                    given_up.0 += 1;
+                    let mut left = own.below(3) as u32;
+                    match cut(&mut left, publisher.flush()).await {
+                        Some(flushed) => flushed.expect("all is acknowledged"),
+                        None => given_up.1 += 1,
+                    }
+                    let_others().await;
+                }
+            }
+            flush(&mut publisher).await;
+        };
+        let reading = async {
+            let mut next = 0;
+            while next < COUNT {
+                let mut left = dice.below(2) as u32;
+                match cut(&mut left, subscriber.next()).await {
+                    Some(Some(Ok(SubscribeItem::Message { sequence, payload }))) => {
+                        assert_eq!(sequence, next);
+                        script.check(sequence, &payload);
+                        next += 1;
+                    }
+                    None => {
+                        given_up.2 += 1;
+                        let_others().await;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        join!(publishing, reading, undisturbed);
+        eprintln!(
+            "given up: {} sends, {} flushes, {} reads",
+            given_up.0, given_up.1, given_up.2
+        );
+        assert!(given_up.0 > 20 && given_up.1 > 20 && given_up.2 > 20);
+        for channel in [channel, beside] {
+            assert_eq!(
+                channel.inspect().await.expect("it is there").published,
+                COUNT
+            );
+            channel.delete().await.expect("deleted");
+        }
+    });
+}
+
+/// Lets the connection's tasks run.
+async fn let_others() {
+    runtime::sleep(Duration::from_micros(200)).await;
 }

@@ -42,7 +42,7 @@ const HERE: [&str; 6] = [
 /// The one that is run here without a server: it brings its own.
 const ALONE: &str = "in_memory";
 
-/// Those that are not: they need another build of the library.
+/// Those that are not: they need another build of the library, and have a test of their own (`example_async_std.rs`).
 const ELSEWHERE: [&str; 1] = ["async_std"];
 
 const STOPPED: &str = "the process was stopped";

@@ -154,7 +154,7 @@ struct DemoArgs {
 
 #[derive(Debug, Args)]
 struct TestArgs {
-    /// Passed on to `cargo test --workspace`.
+    /// Passed on to `cargo test`: for the whole workspace, unless they name packages.
     #[arg(last = true)]
     cargo_args: Vec<OsString>,
 }

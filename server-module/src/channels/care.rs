@@ -100,13 +100,28 @@ pub(super) async fn wake_writers(entry: &Entry) {
 /// while it is there (trap 15): only when there is a message, which is read at once; and both are opened at
 /// once, since the channel may be deleted in between.
 pub(super) async fn nudge(entry: &Entry) {
-    if entry.is_gone() || entry.nudging.replace(true) {
+    let sleepers = replace_scouts(entry);
+    if !sleepers || entry.is_gone() || entry.nudging.replace(true) {
         return;
     }
     if look(entry).await == Found::Message && entry.is_shared() {
         second_look(entry).await;
     }
     entry.nudging.set(false);
+}
+
+/// Has scouts replaced: nothing else wakes them for certain. Whether others may sleep, or nobody is known.
+fn replace_scouts(entry: &Entry) -> bool {
+    let readers = entry.readers.borrow();
+    let mut sleepers = readers.is_empty() || entry.zombie.borrow().is_some();
+    for control in readers.values() {
+        sleepers |= control.may_sleep();
+        if control.scouting.get() {
+            control.look_again.set(true);
+            control.changed.notify();
+        }
+    }
+    sleepers
 }
 
 async fn second_look(entry: &Entry) {

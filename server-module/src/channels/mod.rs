@@ -3,7 +3,7 @@
 //! ```text
 //!   Server ── HostCall ──► Channels ──► Entry, one a channel: its handle, who reads it, what waits to be written
 //!                                         │
-//!              a task a reader ───────────┤ reader.rs: reads frames, and gives strong readers up so that nobody waits for them
+//!              a task a reader ───────────┤ reader.rs: reads frames, and gives strong readers up so that nobody waits for them; scout.rs goes before
 //!              a task for all writers ────┤ writer.rs: one write at a time, in turns
 //!              tasks that come and go ────┘ care.rs: wakes who sleeps too long; life.rs: create, share, drain, delete
 //! ```
@@ -19,6 +19,7 @@
 //! | 15 | an idle strong writer freezes what others write, and freeing it wakes nobody | `writer.rs`: once others can write, none stays idle: the last message of a burst goes through a weak writer, after the strong one was freed |
 //! | 16 | a reader that looked in the middle of a write sleeps on | `care::nudge`, when the server says so and after each burst of ours that a reader has not seen. Park channels are made twice as large as asked for, without which this cannot work (`HEADROOM`) |
 //! | 16 | a few of those sleep so deeply that only a write wakes them (they looked before the message was entered, and fell asleep after all were woken) | `care::after_burst` has them replaced, as long as nobody else can write: only then it is known what they lack |
+//! | 16 | a writer that begins without room moves the end, and wakes nobody: a strong reader that waits there sleeps for good, and all writers with it | `scout.rs`: where several write, a weak reader waits in its place |
 //! | | weak readers lose messages without a word when a strong one is faster: what that has read is forgotten | `reader.rs`: beside a strong reader of ours, lossy subscribers are fed by it, from a place on where nothing is lost as long as nobody else can write |
 //! | 18 | drop channels wedge with two strong writers | `writer.rs`: a fresh weak writer for each message, once others can write |
 //! | 19 | draining wakes nobody; a drained channel is deleted with an error, and nobody is told | `life.rs`: readers that have read everything are ended, deletes are taken for done, who waits is told |
@@ -29,6 +30,7 @@
 mod care;
 mod life;
 mod reader;
+mod scout;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -30,7 +30,7 @@ use selium_remote_transport_wasm::{
     executor::{self, Notify},
 };
 
-use super::{Channels, Entry, Life, Sink, care, patiently, words};
+use super::{Channels, Entry, Life, Sink, care, patiently, scout::Scout, words};
 
 /// The most bytes of a message. The host allocates what the frame has, not this.
 pub(super) const MAX_MESSAGE: u32 = MAX_FRAME as u32;
@@ -64,6 +64,10 @@ pub(super) struct Control {
     passed: Cell<Option<u64>>,
     /// Whether it sleeps, and is to be replaced by a new reader of the same kind.
     pub(super) replace: Cell<bool>,
+    /// Whether a scout goes before it.
+    pub(super) scouting: Cell<bool>,
+    /// Whether that is to be another one, for it may be asleep.
+    pub(super) look_again: Cell<bool>,
 }
 
 impl Control {
@@ -83,6 +87,8 @@ impl Control {
             missed: Cell::new(false),
             passed: Cell::new(None),
             replace: Cell::new(false),
+            scouting: Cell::new(false),
+            look_again: Cell::new(false),
         }
     }
 
@@ -117,6 +123,11 @@ impl Control {
         !self.lossless && self.own.get() && !self.is_over()
     }
 
+    /// Whether its own read is what it waits with, and may sleep.
+    pub(super) fn may_sleep(&self) -> bool {
+        !self.fed.get() && !self.scouting.get()
+    }
+
     /// A burst of writes begins.
     pub(super) fn begin_burst(&self) {
         self.reads_before.set(self.reads.get());
@@ -129,7 +140,7 @@ impl Control {
     }
 
     /// Waits for what comes of `poll_read`, or for an end.
-    async fn next<R: Read>(&self, reader: &mut R) -> Next {
+    pub(super) async fn next<R: Read>(&self, reader: &mut R) -> Next {
         poll_fn(|cx| {
             // Until it has registered this task.
             while self.changed.poll_notified(cx).is_ready() {}
@@ -152,7 +163,7 @@ impl Control {
                 return Poll::Ready(Next::End);
             }
             let is_fed = !self.lossless && self.entry.has_strong();
-            if is_fed || self.replace.get() {
+            if self.look_again.take() || is_fed || self.replace.get() {
                 return Poll::Ready(Next::Change);
             }
             Poll::Pending
@@ -167,7 +178,7 @@ impl Control {
 }
 
 /// A reader of either kind.
-trait Read {
+pub(super) trait Read {
     fn poll_read(&mut self, cx: &mut core::task::Context<'_>) -> Poll<Result<Frame, ReadError>>;
     fn is_busy(&self) -> bool;
     /// Opens one.
@@ -201,11 +212,11 @@ read!(StrongReader, strong_reader);
 read!(WeakReader, weak_reader);
 
 /// What comes next of a reader.
-enum Next {
+pub(super) enum Next {
     Read(Result<Frame, ReadError>),
     /// It was closed, or nothing more comes of the channel.
     End,
-    /// Somebody else feeds it from now on, or it is to be replaced.
+    /// Somebody else feeds it from now on, or it, or its scout, is to be replaced.
     Change,
 }
 
@@ -473,9 +484,10 @@ async fn lossless(
         entry.begin_feeding(id);
     }
     let mut bytes_read = 0;
+    let mut scout = Scout::new();
     let error = loop {
         let next = if entry.fresh.get() && hold.is_none() {
-            control.next(&mut reader).await
+            scout.next(control, &mut reader).await
         } else {
             match patiently(care::PATIENCE, control.next(&mut reader)).await {
                 Some(next) => next,
@@ -504,6 +516,9 @@ async fn lossless(
                 continue;
             }
         };
+        if let Ok(frame) = &read {
+            scout.saw(frame);
+        }
         match control.took(read) {
             Came::Message(bytes) => {
                 bytes_read += bytes.len() as u64;
@@ -522,6 +537,7 @@ async fn lossless(
         // One busy channel must not keep the others, and the connections, waiting.
         executor::yield_now().await;
     };
+    scout.end(entry);
     if hold.is_some() {
         // Nobody was fed.
         drop(hold);

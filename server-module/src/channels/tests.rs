@@ -138,8 +138,12 @@ fn read(text: &'static str) -> Completion {
 }
 
 fn frame(text: &str) -> fake::Reply {
+    frame_of(1, text)
+}
+
+fn frame_of(writer_id: u16, text: &str) -> fake::Reply {
     fake::ok(&IoFrame {
-        writer_id: 1,
+        writer_id,
         payload: text.as_bytes().to_vec(),
     })
 }
@@ -755,6 +759,126 @@ fn what_nobody_reads_is_read_now_and_then() {
         assert_eq!(world.told().await.len(), super::writer::MAX_UNREAD as usize);
         assert_eq!(fake::calls(WEAK_READ), 1);
         assert_eq!(fake::slots_in_use(), 2);
+    });
+}
+
+/// A shared channel with a lossless reader, which has read something of two writers and waits.
+async fn with_two_writers(text: &'static str) -> World {
+    let world = World::with_channel(Backpressure::Park).await;
+    world.share().await;
+    world.open(READER, true);
+    settle().await;
+    for writer in [1, 2] {
+        complete(STRONG_READ, frame_of(writer, text));
+        assert_eq!(world.told().await, [read(text)]);
+    }
+    world
+}
+
+#[test]
+fn no_strong_reader_waits_where_several_write() {
+    on_host(async {
+        let world = with_two_writers("x").await;
+        assert_eq!(fake::pending(STRONG_READ).len(), 0);
+        assert_eq!(fake::pending(WEAK_READ).len(), 1);
+        // What the scout has read the strong one reads.
+        for _ in 0..3 {
+            complete(WEAK_READ, frame_of(1, "y"));
+            assert_eq!(world.told().await, []);
+            assert_eq!(fake::pending(WEAK_READ).len(), 0);
+            complete(STRONG_READ, frame_of(1, "y"));
+            assert_eq!(world.told().await, [read("y")]);
+            assert_eq!(fake::pending(STRONG_READ).len(), 0);
+        }
+        assert_eq!(fake::calls(WEAK_READER), 1);
+        // It may sleep: a nudge is another scout.
+        world.begin(HostCall::NudgeReader { reader: READER });
+        assert_eq!(world.told().await, []);
+        assert_eq!(fake::calls(WEAK_READER), 2);
+        fake::complete(fake::pending(WEAK_READ)[1], frame_of(2, "z"));
+        settle().await;
+        complete(STRONG_READ, frame_of(2, "z"));
+        assert_eq!(world.told().await, [read("z")]);
+        // A pause holds for both.
+        world.begin(HostCall::PauseReader { reader: READER });
+        settle().await;
+        fake::complete(fake::pending(WEAK_READ)[1], frame_of(1, "late"));
+        assert_eq!(world.told().await, []);
+        assert_eq!(fake::pending(STRONG_READ).len(), 0);
+        world.begin(HostCall::ResumeReader { reader: READER });
+        settle().await;
+        complete(STRONG_READ, frame_of(1, "late"));
+        assert_eq!(world.told().await, [read("late")]);
+        // The strong one is free at any time.
+        world.begin(HostCall::CloseReader { reader: READER });
+        assert_eq!(world.told().await, [ended()]);
+        assert_eq!(fake::calls(STRONG_READER), 1);
+        for waiting in fake::pending(WEAK_READ) {
+            fake::complete(waiting, drained());
+        }
+        world.begin(HostCall::DeleteChannel {
+            op: OpId(3),
+            channel: CHANNEL,
+        });
+        assert_eq!(world.told().await, [done(3)]);
+        assert_eq!(fake::slots_in_use(), 0);
+    });
+}
+
+#[test]
+fn a_single_writer_needs_no_scout() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        world.open(READER, true);
+        settle().await;
+        for _ in 0..10 {
+            complete(STRONG_READ, frame_of(7, "x"));
+            assert_eq!(world.told().await, [read("x")]);
+        }
+        assert_eq!(fake::calls(WEAK_READER), 0);
+    });
+    // Nor does a channel that only this module writes to.
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.open(READER, true);
+        settle().await;
+        for writer in [1, 2, 1, 2] {
+            complete(STRONG_READ, frame_of(writer, "x"));
+            assert_eq!(world.told().await, [read("x")]);
+        }
+        assert_eq!(fake::calls(WEAK_READER), 0);
+    });
+}
+
+#[test]
+fn a_scout_that_sleeps_while_the_channel_is_full_is_replaced() {
+    on_host(async {
+        // An eighth of what the runtime keeps, in two messages.
+        const HALF: &str = match core::str::from_utf8(&[b'x'; 512]) {
+            Ok(text) => text,
+            Err(_) => "",
+        };
+        let world = with_two_writers(HALF).await;
+        let scouts = fake::calls(WEAK_READER);
+        assert!((2..8).contains(&scouts), "{scouts}");
+        // Not for ever.
+        settle().await;
+        assert_eq!(fake::calls(WEAK_READER), scouts);
+        // Any of them may be the one that wakes; the last one counts.
+        let waiting = fake::pending(WEAK_READ);
+        assert_eq!(waiting.len(), scouts);
+        fake::complete(waiting[scouts - 1], frame_of(1, "y"));
+        settle().await;
+        complete(STRONG_READ, frame_of(1, "y"));
+        assert_eq!(world.told().await, [read("y")]);
+        // The others are freed when they wake.
+        for waiting in fake::pending(WEAK_READ) {
+            fake::complete(waiting, frame_of(1, "y"));
+        }
+        settle().await;
+        // The channel, its strong reader, the last scout and the one before.
+        assert_eq!(fake::slots_in_use(), 4);
     });
 }
 
