@@ -107,8 +107,11 @@ struct BenchArgs {
     /// Measure these alone: `requests`, or `messages` through channels.
     #[arg(long, value_parser = ["requests", "messages"])]
     only: Option<String>,
+    /// Of the messages, measure the cases alone whose name contains this, as `publish: 64 KiB`.
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
     /// The protocol core alone: time and allocations per frame (a minute). Needs no set-up.
-    #[arg(long, conflicts_with_all = ["json", "quick", "only"])]
+    #[arg(long, conflicts_with_all = ["json", "quick", "only", "case"])]
     core: bool,
 }
 
@@ -211,6 +214,9 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
             }
             if let Some(only) = &args.only {
                 command.args(["--only", only]);
+            }
+            if let Some(case) = &args.case {
+                command.args(["--case", case]);
             }
             let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
             return load::run(&Project::load()?, &cache, &machine, command);

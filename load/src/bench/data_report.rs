@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::data::{Case, Measured, Turn};
-use super::flows::{CHANNELS, Flow, Side, Transfer};
+use super::flows::{Flow, Side, Transfer};
 use crate::cpu::Cpu;
 use crate::stats::{Spread, micros, numbers, percentile, short, spread};
 
@@ -121,7 +121,7 @@ impl Report {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "\n{:<34} {:<24} {:<24} {:<18} {:>8} {:>8} {:>8} {:>8}",
+            "\n{:<40} {:<24} {:<24} {:<18} {:>8} {:>8} {:>8} {:>8}",
             "messages", "ours/s", "pump/s", "ratio", "client", "pump's", "runtime", "pump's"
         );
         for row in self.rows.iter().filter(|row| !row.case.one_by_one) {
@@ -132,8 +132,8 @@ impl Report {
             };
             let _ = writeln!(
                 out,
-                "{:<34} {:<24} {:<24} {:<18} {:>8} {:>8} {:>8} {:>8}{verdict}",
-                label(row.case),
+                "{:<40} {:<24} {:<24} {:<18} {:>8} {:>8} {:>8} {:>8}{verdict}",
+                row.case.label(),
                 spread(row.ours.rate),
                 spread(row.pump.rate),
                 spread(row.ratio),
@@ -145,8 +145,8 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "\n{:<34} {:<20} {:>8} {:<20} {:>8} {:<18} {:>8} {:>8} {:>8} {:>8}",
-            "one by one, us",
+            "\n{:<40} {:<20} {:>8} {:<20} {:>8} {:<18} {:>8} {:>8} {:>8} {:>8}",
+            "publish to subscribe, one by one, us",
             "p50",
             "p99",
             "pump's p50",
@@ -160,8 +160,8 @@ impl Report {
         for row in self.rows.iter().filter(|row| row.case.one_by_one) {
             let _ = writeln!(
                 out,
-                "{:<34} {:<20} {:>8} {:<20} {:>8} {:<18} {:>8} {:>8} {:>8} {:>8}",
-                label(row.case),
+                "{:<40} {:<20} {:>8} {:<20} {:>8} {:<18} {:>8} {:>8} {:>8} {:>8}",
+                row.case.label(),
                 spread(row.ours.p50),
                 short(row.ours.p99),
                 spread(row.pump.p50),
@@ -219,23 +219,6 @@ fn key(case: Case) -> &'static str {
         (Flow::Publish, _) => "publish",
         (Flow::Both, false) => "publish_subscribe",
         (Flow::Both, true) => "publish_subscribe_one_by_one",
-    }
-}
-
-fn label(case: Case) -> String {
-    let flow = match case.flow {
-        Flow::Subscribe => "subscribe",
-        Flow::Publish => "publish",
-        Flow::Both => "publish to subscribe",
-    };
-    let size = match case.size {
-        size if size >= 1024 * 1024 => format!("{} MiB", size / (1024 * 1024)),
-        size if size >= 1024 => format!("{} KiB", size / 1024),
-        size => format!("{size} B"),
-    };
-    match case.channels {
-        CHANNELS => format!("{flow}: {size}, 8 channels"),
-        _ => format!("{flow}: {size}"),
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) enum Flow {
 }
 
 /// Whose messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Side {
     Ours,
     Pump,
@@ -149,8 +149,11 @@ impl Flows {
         for guest in started {
             Process::start(&client, guest).await?;
         }
-        let dialer = Dialer::new(&site.certs(), port)?;
-        let wire = async |first: u8, index: usize| pump_wire(&dialer, first, index).await;
+        // A socket each: many connections in one lose packets for want of room in it.
+        let certs = site.certs();
+        let wire = async |first: u8, index: usize| {
+            pump_wire(&Dialer::new(&certs, port)?, first, index).await
+        };
         let mut flows = Self {
             runtime: site.pid(),
             control: control.publish().await?,

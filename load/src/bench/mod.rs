@@ -41,6 +41,12 @@ pub(crate) struct Options {
     /// Measure these alone.
     #[arg(long, value_enum)]
     only: Option<Only>,
+    /// Of the messages, measure the cases alone whose name contains this, as `publish: 64 KiB`.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    case: String,
+    /// Of the messages, one side alone: for profilers. It is compared with itself.
+    #[arg(long, hide = true, value_enum)]
+    side: Option<flows::Side>,
 }
 
 /// A part of the bench.
@@ -112,8 +118,14 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let measured = measured.with_context(|| format!("the runtime's log ends:\n{}", site.tail()))?;
     let messages = match options.only {
         Some(Only::Requests) => Ok(Vec::new()),
-        _ if options.quick => data::measure(&site, data::QUICK).await,
-        _ => data::measure(&site, data::FULL).await,
+        _ => {
+            let scale = if options.quick {
+                data::QUICK
+            } else {
+                data::FULL
+            };
+            data::measure(&site, scale, &options.case, options.side).await
+        }
     };
     let messages = messages.with_context(|| format!("the runtime's log ends:\n{}", site.tail()))?;
     let requests = report::Report::new(&measured, options.quick, begun.elapsed());
