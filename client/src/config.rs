@@ -13,7 +13,10 @@ use futures_channel::oneshot;
 
 use selium_remote_certs::{CA_FILE, CertificateDirectory, CertificateError, ShownCertificate};
 use selium_remote_client_protocol::{
-    CloseReason, Limits, Time, client::ClientConfig, hello::ClientHello, limits::MAX_CHUNK,
+    CloseReason, Limits, Time,
+    client::ClientConfig,
+    hello::ClientHello,
+    limits::{MAX_CHUNK, MESSAGE_OVERHEAD},
 };
 
 use tracing::Instrument as _;
@@ -28,6 +31,11 @@ use crate::{
     spans,
     supervisor::Supervisor,
 };
+
+/// Bytes of stream data that may be on their way at first, on the connection and on a stream: room for two messages of 64 KiB on each of four streams.
+/// With less, a stream of such messages waits for the credit of each. The connection's window follows the path from then on.
+const CONNECTION_WINDOW: usize = 4 * STREAM_WINDOW;
+const STREAM_WINDOW: usize = 128 * 1024 + 2 * MESSAGE_OVERHEAD;
 
 /// The domain that is connected to by default.
 pub const DEFAULT_DOMAIN: &str = "localhost";
@@ -240,6 +248,8 @@ impl ClientConfigBuilder {
         let limits = Limits::with(|limits| {
             limits.max_message = self.response_limit;
             limits.reassembly = self.response_limit.saturating_mul(2);
+            limits.connection_window = CONNECTION_WINDOW;
+            limits.stream_window = STREAM_WINDOW;
         });
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(ClientError::Random)?;

@@ -7,7 +7,7 @@
 //!
 //! all of them ──► site    a runtime of their own with the server module
 //!             ├─► raw     connections below the client library: bytes, frames, protocol machine
-//!             └─► stats, memory
+//!             └─► stats, memory, cpu
 //! ```
 //!
 //! `cargo xtask bench` and `cargo xtask soak` build what is needed and run it. Everything is on loopback, everything is
@@ -21,6 +21,7 @@
 
 mod accept;
 mod bench;
+mod cpu;
 mod guests;
 mod memory;
 mod native;
@@ -45,7 +46,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Measures requests next to the limits of the machine and of the runtime.
+    /// Measures requests and messages next to the limits of the machine and of the runtime.
     Bench(bench::Options),
     /// Runs many clients, good and bad ones, for a while; fails when something does not come back to its base.
     Soak(soak::Options),

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use crate::cpu::Cpu;
+
 /// What one stretch of work took.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slice {
@@ -9,9 +13,18 @@ pub(crate) struct Slice {
     pub(crate) latencies: Vec<Duration>,
     /// Of all of them, side by side or one after another.
     pub(crate) wall: Duration,
+    /// The processor time of both sides.
+    pub(crate) cpu: Cpu,
 }
 
 impl Slice {
+    /// Adds another stretch of the same work.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.latencies.extend(other.latencies);
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+    }
+
     /// Pieces of work a second.
     pub(crate) fn rate(&self) -> f64 {
         let seconds = self.wall.as_secs_f64();
@@ -78,6 +91,21 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
+/// A median with its spread, for people.
+pub(crate) fn spread(value: Spread) -> String {
+    format!(
+        "{} [{}..{}]",
+        short(value.median),
+        short(value.min),
+        short(value.max)
+    )
+}
+
+/// The same as JSON.
+pub(crate) fn numbers(value: Spread) -> Value {
+    json!({ "median": value.median, "min": value.min, "max": value.max })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,10 +132,14 @@ mod tests {
         let slice = Slice {
             latencies: vec![Duration::from_millis(1); 10],
             wall: Duration::from_secs(2),
+            ..Slice::default()
         };
         assert_eq!(slice.rate(), 5.0);
         assert_eq!(slice.percentile(0.5), 1_000.0);
         assert_eq!(Slice::default().rate(), 0.0);
+        let mut longer = slice.clone();
+        longer.extend(slice);
+        assert_eq!((longer.latencies.len(), longer.rate()), (20, 5.0));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use selium_remote_client_protocol::Limits;
+use selium_remote_client_protocol::{Limits, limits::MESSAGE_OVERHEAD};
 
 use crate::policy::Policy;
 
@@ -84,8 +84,13 @@ impl Default for Config {
     /// An unprovisioned server without a clock.
     fn default() -> Self {
         Self {
-            // A window that grew would be owed to each of a thousand clients: on this side it only shrinks.
-            limits: Limits::with(|limits| limits.max_connection_window = limits.connection_window),
+            // A window that grew would be owed to each of a thousand clients: on this side it only shrinks. A
+            // stream's has room for two messages of 64 KiB: a publication that waits for each acknowledgement is slow.
+            limits: Limits::with(|limits| {
+                limits.stream_window = 128 * 1024 + 2 * MESSAGE_OVERHEAD;
+                limits.connection_window = 4 * limits.stream_window;
+                limits.max_connection_window = limits.connection_window;
+            }),
             max_connections: 1_024,
             max_refused: 256,
             max_refused_of_role: 32,

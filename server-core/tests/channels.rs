@@ -1620,7 +1620,7 @@ fn credit_returns_only_when_the_channel_takes_messages() {
         sent += 1;
         lab.settle();
     }
-    let window = Limits::default().stream_window;
+    let window = Config::default().limits.stream_window;
     // A message that has begun may come.
     let fit = window / 1_032;
     assert!(

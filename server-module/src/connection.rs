@@ -23,6 +23,10 @@ use crate::module::Module;
 /// The most bytes of one read. The host allocates and clears as much for each.
 const READ_BYTES: u32 = 64 * 1024;
 
+/// A read that brings so many bytes has more behind it, probably: the next one is begun before these are handed over. (Beginning
+/// one takes a little, for which the answer to a small request would have to wait.)
+const READ_AHEAD: usize = 4 * 1024;
+
 /// The most readers that linger. Past it the oldest is freed.
 const MAX_LINGERING: usize = 64;
 
@@ -113,6 +117,10 @@ async fn read(module: Rc<Module>, id: ConnectionId, control: Rc<Control>, mut re
         match reader.read(READ_BYTES).await {
             Ok(bytes) if bytes.is_empty() => break Reading::Ended,
             Ok(bytes) => {
+                if bytes.len() >= READ_AHEAD {
+                    reader.begin_read(READ_BYTES);
+                }
+                module.channels.report();
                 module.with(|server| server.handle_input(module.clock.now(), id, bytes));
                 executor::yield_now().await;
             }
@@ -131,7 +139,7 @@ async fn write(module: Rc<Module>, id: ConnectionId, control: Rc<Control>, mut w
     while control.reading.get() != Reading::Lost {
         let transmit = module.with(|server| server.poll_transmit(id, MAX_WRITE));
         if let Some(transmit) = transmit {
-            if writer.write(&transmit.to_vec()).await.is_err()
+            if writer.write_parts(&transmit.parts).await.is_err()
                 && control.reading.get() != Reading::Open
             {
                 break;

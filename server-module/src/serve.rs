@@ -110,6 +110,7 @@ async fn tick(module: &Rc<Module>) {
     while module.clock.tick().await.is_ok() {
         let now = module.clock.now();
         module.lingering.expire(now);
+        module.channels.report();
         module.with(|server| {
             if server.poll_timeout().is_some_and(|due| due <= now) {
                 server.handle_timeout(now);

@@ -21,7 +21,7 @@ use core::{
 
 use bytes::Bytes;
 pub use selium_abi::ChannelBackpressure as Backpressure;
-use selium_abi::{ChannelCreate, IoFrame, IoRead, IoWrite};
+use selium_abi::ChannelCreate;
 use thiserror::Error;
 
 use crate::{
@@ -32,6 +32,7 @@ use crate::{
             StrongReaderNew, StrongWrite, StrongWriterNew, WeakRead, WeakReaderNew, WeakWrite,
             WeakWriterNew,
         },
+        io::{self, Pieces},
     },
     orphan::Driven,
     slot::{Port, Slot},
@@ -264,15 +265,6 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
-impl From<IoFrame> for Frame {
-    fn from(frame: IoFrame) -> Self {
-        Self {
-            writer_id: frame.writer_id,
-            payload: frame.payload.into(),
-        }
-    }
-}
-
 /// Why a read from a channel failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -317,14 +309,9 @@ impl From<HostError> for ReadError {
     }
 }
 
-fn poll_frame<O: Op<In = IoRead, Out = IoFrame>>(
-    port: &mut Port<O>,
-    cx: &mut Context<'_>,
-    max: u32,
-) -> Poll<Result<Frame, ReadError>> {
+fn wanted(max: u32) -> impl FnOnce(u32) -> io::Read {
     let len = max.clamp(1, MAX_READ);
-    port.poll_operation(cx, |handle| IoRead { handle, len })
-        .map(|result| result.map(Frame::from).map_err(ReadError::from))
+    move |handle| io::Read { handle, len }
 }
 
 /// A reader that may lose frames. Dropping it frees the handle, after a running read has ended (on an idle channel that may be never).
@@ -371,7 +358,15 @@ macro_rules! reader {
                 cx: &mut Context<'_>,
                 max: u32,
             ) -> Poll<Result<Frame, ReadError>> {
-                poll_frame(&mut self.port, cx, max)
+                self.port
+                    .poll_operation(cx, wanted(max))
+                    .map_err(ReadError::from)
+            }
+
+            /// Begins a read that a later call of `read` or `poll_read` takes up, unless one runs already: the host works on it while something else
+            /// is done here.
+            pub fn begin_read(&mut self, max: u32) {
+                self.port.begin(wanted(max));
             }
         }
     };
@@ -404,25 +399,15 @@ macro_rules! writer {
             /// # Errors
             /// [`HostError::InvalidArgument`] for an empty frame, which the host would ignore; [`HostError::TooLarge`] over [`MAX_FRAME`].
             pub async fn write(&mut self, frame: &[u8]) -> Result<(), HostError> {
-                self.write_owned(frame.to_vec()).await
-            }
-
-            /// As [`write`](Self::write), for a frame that need not be copied.
-            ///
-            /// # Errors
-            /// As [`write`](Self::write).
-            pub async fn write_owned(&mut self, frame: Vec<u8>) -> Result<(), HostError> {
                 if frame.is_empty() {
                     return Err(HostError::InvalidArgument);
                 }
                 HostError::check("frame", frame.len(), MAX_FRAME)?;
                 self.port.settle().await?;
-                let mut frame = Some(frame);
+                let payload = Pieces::One(frame);
                 poll_fn(|cx| {
-                    self.port.poll_operation(cx, |handle| IoWrite {
-                        handle,
-                        payload: frame.take().unwrap_or_default(),
-                    })
+                    self.port
+                        .poll_operation(cx, |handle| io::Write { handle, payload })
                 })
                 .await
                 .map(drop)

@@ -14,8 +14,7 @@ use core::{future::poll_fn, task::Poll};
 
 use bytes::Bytes;
 use selium_abi::{
-    IoFrame, IoRead, IoWrite, NetAccept, NetAcceptReply, NetCreateListener, NetProtocol,
-    NetTlsServerConfig, TlsServerBundle,
+    NetAccept, NetAcceptReply, NetCreateListener, NetProtocol, NetTlsServerConfig, TlsServerBundle,
 };
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
         self, HostError, MAX_READ,
         calls::{QuicAccept, QuicBind, QuicRead, QuicWrite, TlsServerConfig},
         clip,
+        io::{self, Pieces},
     },
     orphan::Driven,
     slot::{Port, Slot},
@@ -216,11 +216,21 @@ impl Reader {
         cx: &mut core::task::Context<'_>,
         max: u32,
     ) -> Poll<Result<Bytes, HostError>> {
-        let len = max.clamp(1, MAX_READ);
         self.port
-            .poll_operation(cx, |handle| IoRead { handle, len })
-            .map(|frame: Result<IoFrame, _>| frame.map(|frame| frame.payload.into()))
+            .poll_operation(cx, wanted(max))
+            .map_ok(|frame| frame.payload)
     }
+
+    /// Begins a read that a later call of [`read`](Self::read) or [`poll_read`](Self::poll_read) takes up, unless one runs already: the host
+    /// works on it while something else is done here.
+    pub fn begin_read(&mut self, max: u32) {
+        self.port.begin(wanted(max));
+    }
+}
+
+fn wanted(max: u32) -> impl FnOnce(u32) -> io::Read {
+    let len = max.clamp(1, MAX_READ);
+    move |handle| io::Read { handle, len }
 }
 
 /// The sending half of a connection.
@@ -242,16 +252,26 @@ impl Writer {
     /// # Errors
     /// [`HostError::TooLarge`] over [`MAX_WRITE`]; [`HostError::Other`] when the connection failed.
     pub async fn write(&mut self, data: &[u8]) -> Result<(), HostError> {
-        HostError::check("write", data.len(), MAX_WRITE)?;
+        self.write_pieces(Pieces::One(data)).await
+    }
+
+    /// As [`write`](Self::write), of bytes that lie in pieces.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn write_parts(&mut self, parts: &[Bytes]) -> Result<(), HostError> {
+        self.write_pieces(Pieces::Many(parts)).await
+    }
+
+    async fn write_pieces(&mut self, payload: Pieces<'_>) -> Result<(), HostError> {
+        HostError::check("write", payload.len(), MAX_WRITE)?;
         self.port.settle().await?;
-        if data.is_empty() {
+        if payload.len() == 0 {
             return Ok(());
         }
         poll_fn(|cx| {
-            self.port.poll_operation(cx, |handle| IoWrite {
-                handle,
-                payload: data.to_vec(),
-            })
+            self.port
+                .poll_operation(cx, |handle| io::Write { handle, payload })
         })
         .await
         .map(drop)

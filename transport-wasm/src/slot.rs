@@ -104,7 +104,7 @@ impl<O: Op> Port<O> {
     }
 
     /// Starts an operation with the argument made from the slot. Only on an idle port.
-    pub(crate) fn begin(&mut self, input: impl FnOnce(u32) -> O::In) {
+    pub(crate) fn begin<'a>(&mut self, input: impl FnOnce(u32) -> O::In<'a>) {
         if let (None, Some(slot)) = (&self.busy, &self.slot) {
             self.busy = Some(host::call::<O>(&input(slot.raw())));
         }
@@ -124,10 +124,10 @@ impl<O: Op> Port<O> {
     }
 
     /// Resumes the running operation, or starts one.
-    pub(crate) fn poll_operation(
+    pub(crate) fn poll_operation<'a>(
         &mut self,
         cx: &mut Context<'_>,
-        input: impl FnOnce(u32) -> O::In,
+        input: impl FnOnce(u32) -> O::In<'a>,
     ) -> Poll<Result<O::Out, HostError>> {
         self.begin(input);
         self.poll_result(cx)

@@ -290,7 +290,7 @@ fn a_released_reader_frees_its_slot_under_the_read() {
             fake::pending("selium::channel::weak_write")[0],
             fake::ok(&1_u32),
         );
-        other.write_owned(Vec::new()).await.unwrap_err();
+        other.write(&[]).await.unwrap_err();
         drop((other, channel));
         settle().await;
         assert_eq!(fake::slots_in_use(), 0);

@@ -81,8 +81,8 @@ enum Task {
     Demo(DemoArgs),
     /// Run all tests of the workspace, end-to-end tests against the stock runtime included.
     Test(TestArgs),
-    /// Measure requests next to the limits of the machine and of the runtime (under 4 minutes, builds aside), or the
-    /// protocol core.
+    /// Measure requests and messages next to the limits of the machine and of the runtime (under 7 minutes, builds
+    /// aside), or the protocol core.
     Bench(BenchArgs),
     /// Test the module with the independent client in `interop/` (Python), written from docs/PROTOCOL.md alone.
     Interop,
@@ -101,11 +101,17 @@ struct BenchArgs {
     /// Write the results to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fewer rounds and shorter slices: under 40 s, and less exact.
+    /// Fewer rounds and shorter slices: under 80 s, and less exact.
     #[arg(long)]
     quick: bool,
+    /// Measure these alone: `requests`, or `messages` through channels.
+    #[arg(long, value_parser = ["requests", "messages"])]
+    only: Option<String>,
+    /// Of the messages, measure the cases alone whose name contains this, as `publish: 64 KiB`.
+    #[arg(long, value_name = "TEXT")]
+    case: Option<String>,
     /// The protocol core alone: time and allocations per frame (a minute). Needs no set-up.
-    #[arg(long, conflicts_with_all = ["json", "quick"])]
+    #[arg(long, conflicts_with_all = ["json", "quick", "only", "case"])]
     core: bool,
 }
 
@@ -205,6 +211,12 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
             }
             if args.quick {
                 command.arg("--quick");
+            }
+            if let Some(only) = &args.only {
+                command.args(["--only", only]);
+            }
+            if let Some(case) = &args.case {
+                command.args(["--case", case]);
             }
             let machine = Machine::ensure(&cache, cli.wasm_toolchain)?;
             return load::run(&Project::load()?, &cache, &machine, command);

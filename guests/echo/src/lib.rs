@@ -38,7 +38,7 @@ async fn pump(input: &Channel, output: &Channel) -> Result<(), HostError> {
     let mut writer = output.strong_writer().await?;
     loop {
         match reader.read(MAX_FRAME as u32).await {
-            Ok(frame) => writer.write_owned(frame.payload.into()).await?,
+            Ok(frame) => writer.write(&frame.payload).await?,
             Err(ReadError::Host(error)) => return Err(error),
             Err(_) => return Ok(()),
         }

@@ -43,7 +43,7 @@ async fn pour(output: SharedId, size: usize, count: u64) -> Result<(), HostError
     let mut writer = output.strong_writer().await?;
     let mut number = 0_u64;
     while count == 0 || number < count {
-        writer.write_owned(message(number, size)).await?;
+        writer.write(&message(number, size)).await?;
         number = number.wrapping_add(1);
     }
     Ok(())

@@ -1,8 +1,17 @@
-//! How fast requests are, next to what the machine and the runtime can do.
+//! How fast requests and messages are, next to what the machine and the runtime can do.
 //!
-//! All series run in one process, interleaved: a round gives each of them a slice, and there are several rounds. Figures
+//! ```text
+//! mod ──► series  requests, and the echoes that are their limits ──► report
+//!     └─► data    messages in turns with the pump guest's ──► data_report
+//!           └─► flows   channels, publications, subscriptions, and connections to the pump guest
+//! ```
+//!
+//! All series of requests run in one process, interleaved: a round gives each of them a slice, and there are several rounds. Figures
 //! of one machine differ from minute to minute; what is worth comparing are ratios within a round.
 
+mod data;
+mod data_report;
+mod flows;
 mod report;
 mod series;
 
@@ -26,10 +35,31 @@ pub(crate) struct Options {
     /// Write the results to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fewer rounds and shorter slices: under 40 s, and less exact.
+    /// Fewer rounds and shorter slices: under 80 s, and less exact.
     #[arg(long)]
     quick: bool,
+    /// Measure these alone.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// Of the messages, measure the cases alone whose name contains this, as `publish: 64 KiB`.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    case: String,
+    /// Of the messages, one side alone: for profilers. It is compared with itself.
+    #[arg(long, hide = true, value_enum)]
+    side: Option<flows::Side>,
 }
+
+/// A part of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Only {
+    /// Requests and their answers.
+    Requests,
+    /// Messages through channels.
+    Messages,
+}
+
+/// How often the series that are compared most closely take turns in a round.
+const TURNS: usize = 10;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -78,12 +108,33 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
         "==> the server module answered after {:.1} s",
         ready.as_secs_f64()
     );
-    let measured = measure(&site, paths, scale, begun).await;
+    let requests = async {
+        match options.only {
+            Some(Only::Messages) => Ok(Vec::new()),
+            _ => measure(&site, paths, scale, begun).await,
+        }
+    };
+    let measured = requests.await;
     let measured = measured.with_context(|| format!("the runtime's log ends:\n{}", site.tail()))?;
-    let report = report::Report::new(&measured, options.quick, begun.elapsed());
-    print!("{}", report.text());
+    let messages = match options.only {
+        Some(Only::Requests) => Ok(Vec::new()),
+        _ => {
+            let scale = if options.quick {
+                data::QUICK
+            } else {
+                data::FULL
+            };
+            data::measure(&site, scale, &options.case, options.side).await
+        }
+    };
+    let messages = messages.with_context(|| format!("the runtime's log ends:\n{}", site.tail()))?;
+    let requests = report::Report::new(&measured, options.quick, begun.elapsed());
+    let messages = data_report::Report::new(&messages);
+    print!("{}{}", requests.text(), messages.text());
     if let Some(file) = &options.json {
-        let json = serde_json::to_vec_pretty(&report.json())?;
+        let mut json = requests.json();
+        json["messages"] = messages.json();
+        let json = serde_json::to_vec_pretty(&json)?;
         std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -116,10 +167,22 @@ async fn measure(
         }
         eprintln!("==> round {round} of {}", scale.rounds);
         for of in &mut measured {
-            let plan = Plan::new(of.series, scale.share, scale.slice);
-            let slice = bench.run(of.series, plan).await;
-            of.rounds
-                .push(slice.with_context(|| format!("series `{}`", of.series.label()))?);
+            of.rounds.push(Slice::default());
+        }
+        for turn in 0..TURNS {
+            for of in &mut measured {
+                let share = match of.series.is_close() {
+                    true => scale.share / TURNS as f64,
+                    false if turn == 0 => scale.share,
+                    false => continue,
+                };
+                let plan = Plan::new(of.series, share, scale.slice);
+                let slice = bench.run(of.series, plan).await;
+                let slice = slice.with_context(|| format!("series `{}`", of.series.label()))?;
+                if let Some(round) = of.rounds.last_mut() {
+                    round.extend(slice);
+                }
+            }
         }
     }
     Ok(measured)

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use xtask::runtime::free_port;
 use xtask::selium::Selium;
 
+use crate::cpu::Cpu;
 use crate::guests;
 use crate::native::Native;
 use crate::raw::{Dialer, Wire};
@@ -91,6 +92,14 @@ impl Series {
         self.about().1
     }
 
+    /// Whether what it takes is compared with the echo guest to within a tenth: these take turns many times in a round.
+    pub(super) fn is_close(self) -> bool {
+        matches!(
+            self,
+            Self::GuestEcho | Self::PingSequential | Self::InfoSequential | Self::ListSequential
+        )
+    }
+
     /// How often it is done in a round.
     fn count(self) -> usize {
         self.about().2
@@ -148,6 +157,8 @@ pub(super) struct Bench {
     native: Dialer,
     native_wire: Wire,
     selium: Selium,
+    /// The runtime's process id.
+    runtime: u32,
     _server: Native,
 }
 
@@ -179,12 +190,20 @@ impl Bench {
                 certs,
                 port: site.port(),
             },
+            runtime: site.pid(),
             _server: server,
         })
     }
 
     /// Does one slice.
     pub(super) async fn run(&mut self, series: Series, plan: Plan) -> Result<Slice> {
+        let before = Cpu::of(self.runtime)?;
+        let mut slice = self.work(series, plan).await?;
+        slice.cpu = Cpu::of(self.runtime)?.since(before);
+        Ok(slice)
+    }
+
+    async fn work(&mut self, series: Series, plan: Plan) -> Result<Slice> {
         let (client, dialer) = (&self.client, &self.dialer);
         match series {
             Series::NativeConnect => {
@@ -329,6 +348,7 @@ async fn sequential(plan: Plan, mut work: impl AsyncFnMut() -> Result<()>) -> Re
     Ok(Slice {
         latencies,
         wall: begun.elapsed(),
+        ..Slice::default()
     })
 }
 
@@ -350,5 +370,6 @@ async fn wide(plan: Plan, width: usize, work: impl AsyncFn() -> Result<()>) -> R
     Ok(Slice {
         latencies: all.concat(),
         wall: begun.elapsed(),
+        ..Slice::default()
     })
 }

@@ -4,7 +4,7 @@
 //!   Server ── HostCall ──► Channels ──► Entry, one a channel: its handle, who reads it, what waits to be written
 //!                                         │
 //!              a task a reader ───────────┤ reader.rs: reads frames, and gives strong readers up so that nobody waits for them; scout.rs goes before
-//!              a task for all writers ────┤ writer.rs: one write at a time, in turns
+//!              a task for all writers ────┤ writer.rs: one write at a time, in turns; reports.rs: what the server is told of it
 //!              tasks that come and go ────┘ care.rs: wakes who sleeps too long; life.rs: create, share, drain, delete
 //! ```
 //!
@@ -15,7 +15,7 @@
 //! | --- | --- | --- |
 //! | 3, 6 | a read that runs cannot be cancelled, nor its reader freed | `reader.rs`: a strong reader that is closed while it reads is kept until its read has ended, or the next lossless subscriber takes it over; a weak one is kept for the next lossy one |
 //! | 12, 17 | a strong reader that nobody reads blocks its writers; freeing it wakes nobody | `reader.rs` frees it, then `care::wake_writers` |
-//! | 14 | each new writer makes a channel slower for ever | `writer.rs`: as long as nobody else can write, one writer serves all publications of a channel, and stays |
+//! | 14 | each new writer makes a channel slower for ever | `writer.rs`: as long as nobody else can write, one writer serves all publications of a channel, and stays; once others can, it stays for as long as messages come without a pause |
 //! | 15 | an idle strong writer freezes what others write, and freeing it wakes nobody | `writer.rs`: once others can write, none stays idle: the last message of a burst goes through a weak writer, after the strong one was freed |
 //! | 16 | a reader that looked in the middle of a write sleeps on | `care::nudge`, when the server says so and after each burst of ours that a reader has not seen. Park channels are made twice as large as asked for, without which this cannot work (`HEADROOM`) |
 //! | 16 | a few of those sleep so deeply that only a write wakes them (they looked before the message was entered, and fell asleep after all were woken) | `care::after_burst` has them replaced, as long as nobody else can write: only then it is known what they lack |
@@ -30,6 +30,7 @@
 mod care;
 mod life;
 mod reader;
+mod reports;
 mod scout;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ use selium_remote_transport_wasm::{
 
 use self::{
     reader::{Control, Zombie},
+    reports::Due,
     writer::Queue,
 };
 
@@ -86,6 +88,7 @@ type Sink = Rc<dyn Events>;
 pub(crate) struct Channels {
     table: RefCell<BTreeMap<HostChannel, Rc<Entry>>>,
     readers: RefCell<BTreeMap<ReaderId, Rc<Control>>>,
+    due: Due,
 }
 
 /// How a channel stands.
@@ -134,6 +137,8 @@ struct Entry {
     writing: Cell<bool>,
     /// Tells that task that something has changed.
     written_to: Notify,
+    /// Whether it is to tell the server what was written.
+    reports_due: Cell<bool>,
     /// Messages written since anything was read here.
     unread: Cell<u32>,
     nudging: Cell<bool>,
@@ -172,6 +177,7 @@ impl Entry {
             queue: RefCell::default(),
             writing: Cell::new(false),
             written_to: Notify::new(),
+            reports_due: Cell::new(false),
             unread: Cell::new(0),
             nudging: Cell::new(false),
             drain_moved: Notify::new(),

@@ -151,9 +151,7 @@ impl Control {
             if self.paused.get() && !reader.is_busy() {
                 return Poll::Pending;
             }
-            if !reader.is_busy() {
-                self.began.set(Some(self.entry.next_stamp()));
-            }
+            self.begin(reader);
             if let Poll::Ready(read) = reader.poll_read(cx) {
                 return Poll::Ready(Next::Read(read));
             }
@@ -171,6 +169,21 @@ impl Control {
         .await
     }
 
+    /// Begins a read, unless one runs.
+    fn begin<R: Read>(&self, reader: &mut R) {
+        if !reader.is_busy() {
+            self.began.set(Some(self.entry.next_stamp()));
+            reader.begin_read();
+        }
+    }
+
+    /// Begins a read while the last message is still to be handed over: the host works on one while we do on the other.
+    fn read_ahead<R: Read>(&self, reader: &mut R) {
+        if !self.closing.get() && !self.paused.get() && self.entry.life.get() == Life::Open {
+            self.begin(reader);
+        }
+    }
+
     /// Waits for a change.
     async fn change(&self) {
         self.changed.notified().await;
@@ -180,6 +193,7 @@ impl Control {
 /// A reader of either kind.
 pub(super) trait Read {
     fn poll_read(&mut self, cx: &mut core::task::Context<'_>) -> Poll<Result<Frame, ReadError>>;
+    fn begin_read(&mut self);
     fn is_busy(&self) -> bool;
     /// Opens one.
     fn open(entry: &Entry) -> impl Future<Output = Result<Self, HostError>>
@@ -199,6 +213,10 @@ macro_rules! read {
                 cx: &mut core::task::Context<'_>,
             ) -> Poll<Result<Frame, ReadError>> {
                 self.poll_read(cx, MAX_MESSAGE)
+            }
+
+            fn begin_read(&mut self) {
+                self.begin_read(MAX_MESSAGE);
             }
 
             fn is_busy(&self) -> bool {
@@ -264,6 +282,11 @@ impl Entry {
     /// Whether a strong reader of ours reads, which lossy readers are fed by.
     fn has_strong(&self) -> bool {
         self.feeder.get().is_some()
+    }
+
+    /// Whether there are lossy readers that are fed.
+    fn feeds_somebody(&self) -> bool {
+        self.readers.borrow().values().any(|it| it.fed.get())
     }
 
     /// Gives a message to the lossy readers that are fed.
@@ -525,9 +548,10 @@ async fn lossless(
                 if bytes_read >= entry.size.get() && hold.is_none() {
                     entry.fresh.set(true);
                 }
-                let message = bytes.clone();
+                control.read_ahead(&mut reader);
+                let message = (feeds && entry.feeds_somebody()).then(|| bytes.clone());
                 Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
-                if feeds {
+                if let Some(message) = message {
                     entry.feed(sink, &message);
                 }
             }
@@ -590,6 +614,7 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
         match control.next(reader).await {
             Next::Read(read) => match control.took(read) {
                 Came::Message(bytes) => {
+                    control.read_ahead(reader);
                     Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
                 }
                 Came::Lost => Rc::clone(sink).complete(Completion::ReadLost { reader: id }),

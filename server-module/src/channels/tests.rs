@@ -1,6 +1,9 @@
 //! The channels against the fake host: what is opened and freed when, and who is told.
 
-use core::{cell::RefCell, future::Future};
+use core::{
+    cell::{Cell, RefCell},
+    future::Future,
+};
 use std::{collections::VecDeque, rc::Rc};
 
 use bytes::Bytes;
@@ -164,7 +167,7 @@ fn drained() -> fake::Reply {
 }
 
 async fn settle() {
-    for _ in 0..600 {
+    for _ in 0..2_000 {
         // The round trips.
         for waiting in fake::pending(ATTACH) {
             fake::complete(waiting, fake::error("resource not found"));
@@ -365,6 +368,127 @@ fn bursts_on_a_shared_channel_end_with_a_weak_writer() {
         assert_eq!(world.told().await, [written(1)]);
         assert_eq!(fake::calls(WEAK_WRITER), 1);
         assert_eq!(fake::calls(STRONG_WRITER), 1);
+    });
+}
+
+/// The first writes are carried out, and the others wait.
+fn first_writes(most: usize) {
+    let begun = Cell::new(0);
+    fake::on(STRONG_WRITE, move |args| {
+        begun.set(begun.get() + 1);
+        if begun.get() > most {
+            return fake::Reply::Pending;
+        }
+        fake::ok(&(decode_rkyv::<IoWrite>(args).unwrap().payload.len() as u32))
+    });
+}
+
+#[test]
+fn what_was_written_is_told_of_together() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        first_writes(3);
+        for _ in 0..5 {
+            world.write(1, "x");
+        }
+        assert_eq!(world.told().await, [], "more is on its way");
+        // The next one may wait for a reader for ever.
+        world.channels.report();
+        assert_eq!(world.told().await, [written(1), written(1), written(1)]);
+        world.channels.report();
+        assert_eq!(world.told().await, []);
+        for waiting in fake::pending(STRONG_WRITE) {
+            first_writes(usize::MAX);
+            fake::complete(waiting, fake::ok(&1u32));
+        }
+        assert_eq!(world.told().await, [written(1), written(1)]);
+    });
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        first_writes(20);
+        for _ in 0..30 {
+            world.write(1, "x");
+        }
+        assert_eq!(world.told().await.len(), 20, "that is enough");
+    });
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        first_writes(40);
+        for _ in 0..50 {
+            world.write(1, "x");
+        }
+        assert_eq!(world.told().await.len(), 32, "no more than that waits");
+    });
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        first_writes(1);
+        let long: &'static str = "x".repeat(16 * 1024).leak();
+        world.write(1, long);
+        world.write(1, "x");
+        assert_eq!(world.told().await, [written(1)], "that is as well");
+    });
+}
+
+#[test]
+fn a_stream_of_messages_is_no_burst_for_each_breath() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        for _ in 0..5 {
+            world.write(1, "x");
+        }
+        // Round trips take their time: nobody ends them here.
+        for _ in 0..200 {
+            executor::yield_now().await;
+        }
+        assert_eq!(fake::calls(STRONG_WRITE), 4);
+        assert_eq!(world.told.0.borrow().len(), 4, "while the last one waits");
+        world.write(1, "x");
+        for _ in 0..200 {
+            executor::yield_now().await;
+        }
+        assert_eq!(fake::calls(STRONG_WRITE), 5);
+        assert_eq!(fake::calls(WEAK_WRITE), 0);
+        assert_eq!(world.told().await.len(), 6);
+        assert_eq!(fake::calls(WEAK_WRITE), 1, "nothing more came");
+        assert_eq!(fake::calls(STRONG_WRITER), 1);
+    });
+}
+
+/// Counts the reads that had begun when a message was handed over.
+#[derive(Default)]
+struct Ahead(RefCell<Vec<usize>>);
+
+impl Events for Ahead {
+    fn complete(self: Rc<Self>, completion: Completion) {
+        if matches!(completion, Completion::Read { .. }) {
+            self.0.borrow_mut().push(fake::calls(STRONG_READ));
+        }
+    }
+}
+
+#[test]
+fn the_next_read_has_begun_when_a_message_is_handed_over() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        let left = Cell::new(3);
+        fake::on(STRONG_READ, move |_| {
+            if left.get() == 0 {
+                return fake::Reply::Pending;
+            }
+            left.set(left.get() - 1);
+            frame("x")
+        });
+        let ahead = Rc::new(Ahead::default());
+        let sink: Rc<Ahead> = Rc::clone(&ahead);
+        let call = HostCall::OpenReader {
+            reader: READER,
+            channel: CHANNEL,
+            lossless: true,
+        };
+        assert_eq!(world.channels.begin(sink, call), None);
+        settle().await;
+        assert_eq!(*ahead.0.borrow(), [2, 3, 4]);
     });
 }
 

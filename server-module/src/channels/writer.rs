@@ -20,18 +20,25 @@ use std::{
 
 use bytes::Bytes;
 use selium_remote_client_protocol::ops::Backpressure;
-use selium_remote_server_core::{Completion, host::WriterId};
+use selium_remote_server_core::host::WriterId;
 use selium_remote_transport_wasm::{
     HostError,
     channel::{StrongWriter, WeakWriter},
     executor::{self, SpawnError},
 };
 
-use super::{Channels, Entry, GONE, Sink, care, is_closed, words};
+use super::{Channels, Entry, GONE, Sink, care, is_closed, patiently, reports::Reports, words};
 
 /// Messages that have to wait for a strong writer to be made where others write as well: it costs two round trips, and a weak write
 /// leaves as much behind as making a writer does.
 const BURST: usize = 4;
+
+/// Round trips to the host that a burst's last message waits for more behind it. A stream of messages is no burst each time that its sender draws
+/// breath: each end of one leaves something behind (trap 14).
+const LINGER: u32 = 12;
+
+/// Messages that are written in a row, at most, when the host is done with each at once.
+const TURN: u32 = 8;
 
 /// Messages without any read of ours after which one is read and thrown away, since the host remembers every message until somebody
 /// reads (trap 22).
@@ -107,13 +114,19 @@ struct Writers {
 /// Writes what comes, until the channel is gone.
 async fn write(channels: Rc<Channels>, sink: Sink, entry: Rc<Entry>) {
     let mut writers = Writers::default();
-    let mut written = 0;
+    let mut reports = Reports::new(Rc::clone(&channels), sink, Rc::clone(&entry));
+    let (mut written, mut taken) = (0, 0);
     loop {
         while entry.holds.get() > 0 && !entry.is_gone() {
+            reports.tell();
             entry.written_to.notified().await;
         }
         let next = entry.queue.borrow_mut().pop();
         let Some((writer, bytes)) = next else {
+            // They may bring more to write.
+            if reports.tell() {
+                continue;
+            }
             if entry.is_gone() {
                 break;
             }
@@ -135,19 +148,23 @@ async fn write(channels: Rc<Channels>, sink: Sink, entry: Rc<Entry>) {
             }
         }
         entry.in_write.set(true);
-        let result = writers.write(&entry, bytes).await;
+        let result = writers.write(&entry, &bytes, &mut reports).await;
         entry.in_write.set(false);
         written += u64::from(result.is_ok());
         // Of one that failed nobody knows whether it counts.
         let total = entry.total.get().filter(|_| result.is_ok());
         entry.total.set(total.map(|total| total + 1));
-        Rc::clone(&sink).complete(Completion::Written { writer, result });
+        reports.add(writer, bytes.len(), result);
         let unread = entry.unread.get().saturating_add(1);
         entry.unread.set(unread);
         if unread >= MAX_UNREAD {
             care::look(&entry).await;
         }
-        executor::yield_now().await;
+        // Mostly others have their turn while the host writes; and it writes on while they have it.
+        taken = (taken + 1) % TURN;
+        if taken == 0 {
+            executor::yield_now().await;
+        }
     }
     entry.writing.set(false);
     channels.forget(&entry);
@@ -155,11 +172,16 @@ async fn write(channels: Rc<Channels>, sink: Sink, entry: Rc<Entry>) {
 
 impl Writers {
     /// Writes one message with the writer that fits.
-    async fn write(&mut self, entry: &Entry, bytes: Bytes) -> Result<(), String> {
+    async fn write(
+        &mut self,
+        entry: &Entry,
+        bytes: &[u8],
+        reports: &mut Reports,
+    ) -> Result<(), String> {
         if entry.is_gone() {
             return Err(GONE.to_owned());
         }
-        let result = self.choose(entry, Vec::from(bytes)).await;
+        let result = self.choose(entry, bytes, reports).await;
         if let Err(error) = &result {
             *self = Self::default();
             if matches!(error, HostError::Other(text) if is_closed(text)) {
@@ -169,41 +191,55 @@ impl Writers {
         result.map_err(|error| words(&error))
     }
 
-    async fn choose(&mut self, entry: &Entry, frame: Vec<u8>) -> Result<(), HostError> {
+    async fn choose(
+        &mut self,
+        entry: &Entry,
+        frame: &[u8],
+        reports: &mut Reports,
+    ) -> Result<(), HostError> {
         if !entry.is_shared() {
             if self.strong.is_none() {
                 self.strong = Some(entry.open(|channel| channel.strong_writer()).await?);
             }
-            return self.strongly(entry, frame).await;
+            return self.strongly(entry, frame, reports).await;
         }
         if entry.backpressure == Backpressure::Drop {
             // Trap 18: a drop can leave a writer in the middle of a message, and nobody is told. A weak one, so that who waits is woken.
             *self = Self::default();
             self.weak = Some(entry.open(|channel| channel.weak_writer()).await?);
-            let result = self.weakly(entry, frame).await;
+            let result = self.weakly(entry, frame, reports).await;
             self.weak = None;
             return result;
         }
+        if self.strong.is_some() && !entry.has_more() {
+            reports.tell();
+            if !more_comes(entry).await {
+                self.strong = None;
+            }
+        }
         let waiting = entry.queue.borrow().waiting;
-        if waiting == 0 {
-            self.strong = None;
-        } else if self.strong.is_none() && waiting >= BURST {
+        if self.strong.is_none() && waiting >= BURST {
             self.strong = Some(entry.open(|channel| channel.strong_writer()).await?);
         }
         if self.strong.is_some() {
-            return self.strongly(entry, frame).await;
+            return self.strongly(entry, frame, reports).await;
         }
         if self.weak.is_none() {
             self.weak = Some(entry.open(|channel| channel.weak_writer()).await?);
         }
-        self.weakly(entry, frame).await
+        self.weakly(entry, frame, reports).await
     }
 
-    async fn strongly(&mut self, entry: &Entry, frame: Vec<u8>) -> Result<(), HostError> {
+    async fn strongly(
+        &mut self,
+        entry: &Entry,
+        frame: &[u8],
+        reports: &mut Reports,
+    ) -> Result<(), HostError> {
         let Some(writer) = &mut self.strong else {
             return Err(HostError::NotFound);
         };
-        let written = while_there(entry, writer.write_owned(frame)).await;
+        let written = while_there(entry, reports, writer.write(frame)).await;
         if written.is_none()
             && let Some(writer) = self.strong.take()
         {
@@ -212,11 +248,16 @@ impl Writers {
         written.unwrap_or(Err(HostError::NotFound))
     }
 
-    async fn weakly(&mut self, entry: &Entry, frame: Vec<u8>) -> Result<(), HostError> {
+    async fn weakly(
+        &mut self,
+        entry: &Entry,
+        frame: &[u8],
+        reports: &mut Reports,
+    ) -> Result<(), HostError> {
         let Some(writer) = &mut self.weak else {
             return Err(HostError::NotFound);
         };
-        let written = while_there(entry, writer.write_owned(frame)).await;
+        let written = while_there(entry, reports, writer.write(frame)).await;
         if written.is_none()
             && let Some(writer) = self.weak.take()
         {
@@ -226,8 +267,26 @@ impl Writers {
     }
 }
 
-/// Waits for a write, as long as there is a channel: the host does not end those on a channel that was drained and then deleted (trap 19).
-async fn while_there<T>(entry: &Entry, work: impl Future<Output = T>) -> Option<T> {
+/// Waits until more is to be written, but not for long.
+async fn more_comes(entry: &Entry) -> bool {
+    let more = poll_fn(|cx| {
+        while entry.written_to.poll_notified(cx).is_ready() {}
+        if entry.has_more() || entry.is_gone() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    patiently(LINGER, more).await.is_some()
+}
+
+/// Waits for a write, as long as there is a channel: the host does not end those on a channel that was drained and then deleted (trap 19). Meanwhile
+/// the server is told of those before it.
+async fn while_there<T>(
+    entry: &Entry,
+    reports: &mut Reports,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         while entry.written_to.poll_notified(cx).is_ready() {}
@@ -237,6 +296,7 @@ async fn while_there<T>(entry: &Entry, work: impl Future<Output = T>) -> Option<
         if entry.is_gone() {
             return Poll::Ready(None);
         }
+        reports.tell_due();
         Poll::Pending
     })
     .await

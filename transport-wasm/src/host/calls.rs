@@ -13,24 +13,29 @@ use selium_abi::{
     encode_rkyv,
 };
 
-use super::{error::HostError, sys::Call};
+use super::{
+    error::HostError,
+    io::{self, Read, Write},
+    sys::Call,
+};
+use crate::channel::Frame;
 
 /// One hostcall: its import functions and its types.
 pub(crate) trait Op: 'static {
     /// The argument, encoded with rkyv.
-    type In;
+    type In<'a>;
     /// The reply, decoded with bytecheck (the host is trusted, but a version mismatch must not become undefined behaviour).
     type Out;
     /// The three imported functions.
     const CALL: Call;
-    /// Encodes the argument.
-    fn encode(input: &Self::In) -> Result<Vec<u8>, HostError>;
+    /// Encodes the argument, at the end of `args`, which is empty.
+    fn encode(input: &Self::In<'_>, args: &mut Vec<u8>) -> Result<(), HostError>;
     /// Decodes the reply.
     fn decode(bytes: &[u8]) -> Result<Self::Out, HostError>;
 }
 
 macro_rules! hostcalls {
-    ($( $op:ident = $import:ident, $descriptor:ident, $name:literal: $input:ty => $output:ty; )+) => {
+    ($( $op:ident = $import:ident, $descriptor:ident, $name:literal: $input:tt => $output:tt; )+) => {
         $(
             pub(crate) enum $op {}
 
@@ -45,21 +50,12 @@ macro_rules! hostcalls {
             }
 
             impl Op for $op {
-                type In = $input;
-                type Out = $output;
+                hostcalls!(@types $input => $output);
 
                 #[cfg(target_arch = "wasm32")]
                 const CALL: Call = Call { create: $import::create, poll: $import::poll, drop: $import::drop };
                 #[cfg(not(target_arch = "wasm32"))]
                 const CALL: Call = Call { name: $name };
-
-                fn encode(input: &$input) -> Result<Vec<u8>, HostError> {
-                    encode_rkyv(input).map_err(|_| HostError::Malformed("argument"))
-                }
-
-                fn decode(bytes: &[u8]) -> Result<$output, HostError> {
-                    decode_rkyv(bytes).map_err(|_| HostError::Malformed("reply"))
-                }
             }
 
             const _: &selium_abi::Hostcall<$input, $output> = &selium_abi::hostcalls::$descriptor;
@@ -69,6 +65,45 @@ macro_rules! hostcalls {
         #[test]
         fn names_match_the_abi() {
             $( assert_eq!($name, selium_abi::hostcalls::$descriptor.name()); )+
+        }
+    };
+    (@types IoRead => IoFrame) => {
+        type In<'a> = Read;
+        type Out = Frame;
+
+        fn encode(input: &Read, args: &mut Vec<u8>) -> Result<(), HostError> {
+            io::encode_read(input, args);
+            Ok(())
+        }
+
+        fn decode(bytes: &[u8]) -> Result<Frame, HostError> {
+            io::decode_frame(bytes)
+        }
+    };
+    (@types IoWrite => $output:ident) => {
+        type In<'a> = Write<'a>;
+        type Out = $output;
+
+        fn encode(input: &Write<'_>, args: &mut Vec<u8>) -> Result<(), HostError> {
+            io::encode_write(input, args)
+        }
+
+        hostcalls!(@decode $output);
+    };
+    (@types $input:tt => $output:tt) => {
+        type In<'a> = $input;
+        type Out = $output;
+
+        fn encode(input: &$input, args: &mut Vec<u8>) -> Result<(), HostError> {
+            *args = encode_rkyv(input).map_err(|_| HostError::Malformed("argument"))?;
+            Ok(())
+        }
+
+        hostcalls!(@decode $output);
+    };
+    (@decode $output:tt) => {
+        fn decode(bytes: &[u8]) -> Result<$output, HostError> {
+            decode_rkyv(bytes).map_err(|_| HostError::Malformed("reply"))
         }
     };
 }

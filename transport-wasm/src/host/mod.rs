@@ -10,6 +10,7 @@
 
 pub(crate) mod calls;
 mod error;
+pub(crate) mod io;
 pub(crate) mod scratch;
 pub(crate) mod sys;
 
@@ -44,11 +45,11 @@ enum State {
 }
 
 /// Starts a hostcall. The host sees it at once, not at the first poll.
-pub(crate) fn call<O: Op>(input: &O::In) -> HostFuture<O> {
-    let state = match O::encode(input) {
-        Ok(args) => State::Running(O::CALL.create(&args)),
+pub(crate) fn call<O: Op>(input: &O::In<'_>) -> HostFuture<O> {
+    let state = scratch::with_args(|args| match O::encode(input, args) {
+        Ok(()) => State::Running(O::CALL.create(args)),
         Err(error) => State::Failed(error),
-    };
+    });
     HostFuture {
         state,
         op: PhantomData,
@@ -56,12 +57,12 @@ pub(crate) fn call<O: Op>(input: &O::In) -> HostFuture<O> {
 }
 
 /// Starts a hostcall and forgets it. Enough for calls that the host executes inside `create`.
-pub(crate) fn fire<O: Op>(input: &O::In) {
+pub(crate) fn fire<O: Op>(input: &O::In<'_>) {
     drop(call::<O>(input));
 }
 
 /// Starts a hostcall by `create` alone: for last words, when nothing else of this crate may be relied on.
-pub(crate) fn launch<O: Op>(input: &O::In) {
+pub(crate) fn launch<O: Op>(input: &O::In<'_>) {
     core::mem::forget(call::<O>(input));
 }
 

@@ -1,4 +1,4 @@
-//! The one buffer that all hostcalls write their results into.
+//! The one buffer that all hostcalls write their results into, and the one that their arguments are encoded in.
 //!
 //! A reply that is longer than the buffer handed to `poll` traps the guest, and a trap ends the server for every client. The host writes results only
 //! inside `poll` and each result is decoded before the next `poll`, so one generous buffer serves all operations.
@@ -20,6 +20,30 @@ const WORDS: usize = (MAX_READ as usize + HEADROOM) / WORD;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u128>> = const { RefCell::new(Vec::new()) };
+    static ARGS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends an empty buffer to `use_buffer`, which has the room that it had when it was lent last: as much as the longest argument, a frame. Nested
+/// use would get a second one.
+pub(crate) fn with_args<R>(use_buffer: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let lent = ARGS.try_with(|args| {
+        args.try_borrow_mut()
+            .map(|mut args| core::mem::take(&mut *args))
+    });
+    let mut args = match lent {
+        Ok(Ok(args)) => args,
+        _ => Vec::new(),
+    };
+    args.clear();
+    let result = use_buffer(&mut args);
+    let _ = ARGS.try_with(|slot| {
+        if let Ok(mut slot) = slot.try_borrow_mut()
+            && slot.capacity() < args.capacity()
+        {
+            *slot = args;
+        }
+    });
+    result
 }
 
 /// Lends the buffer to `use_buffer`. Nested use would get a second buffer of the same size; no code path of this crate nests.

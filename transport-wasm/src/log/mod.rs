@@ -26,7 +26,6 @@ use core::{
 use std::panic::PanicHookInfo;
 
 use queue::{Bounded, Said, State};
-use selium_abi::IoWrite;
 use subscriber::{GuestSubscriber, level_number};
 use thiserror::Error;
 pub use tracing_core::LevelFilter;
@@ -38,6 +37,7 @@ use crate::{
     host::{
         self, HostError,
         calls::{ChannelDelete, ChannelShare, StrongWrite, WeakWrite, WeakWriterNew},
+        io::{self, Pieces},
     },
     process,
     slot::Slot,
@@ -233,9 +233,9 @@ fn last_words(info: &PanicHookInfo<'_>) {
                 strong,
                 busy: false,
                 ..
-            } => host::launch::<StrongWrite>(&IoWrite {
+            } => host::launch::<StrongWrite>(&io::Write {
                 handle: strong,
-                payload,
+                payload: Pieces::One(&payload),
             }),
             Writers {
                 strong,
@@ -243,9 +243,9 @@ fn last_words(info: &PanicHookInfo<'_>) {
                 ..
             } => {
                 host::launch::<ChannelDelete>(&strong);
-                host::launch::<WeakWrite>(&IoWrite {
+                host::launch::<WeakWrite>(&io::Write {
                     handle: weak,
-                    payload,
+                    payload: Pieces::One(&payload),
                 });
             }
             Writers { .. } => {}

@@ -173,7 +173,9 @@ fn init_writes_and_panics_get_out() {
             return fake::Reply::Pending;
         }
         sink.borrow_mut().push(decode(
-            &selium_abi::decode_rkyv::<IoWrite>(args).unwrap().payload,
+            &selium_abi::decode_rkyv::<selium_abi::IoWrite>(args)
+                .unwrap()
+                .payload,
         ));
         fake::ok(&1u32)
     });
