@@ -30,6 +30,10 @@ const MAX_GAPS: u32 = 8;
 /// Round trips that a change of readers waits for what runs.
 const MAX_ROUNDS: u32 = 64;
 
+/// Round trips after which a read of what has to be there is given up: nothing but a mistake about the host makes it so long, and our
+/// writes wait meanwhile.
+pub(super) const LONG_PATIENCE: u32 = 1_024;
+
 /// The most writers that are woken one after another.
 const MAX_WAKES: u32 = 256;
 
@@ -157,10 +161,10 @@ pub(super) async fn after_burst(entry: &Entry, written: u64, ended: u64) {
     replace_sleepers(entry, ended).await;
 }
 
-/// Has those replaced that still wait since before the end of a burst, though there is more for them: they looked before a
-/// message was entered and fell asleep after everyone was woken, and a nudge does not reach them. For a single message
-/// that happens to about one of ten thousand. What they lack is known only while nobody else can write. This is the task
-/// that writes, so that nothing is written meanwhile.
+/// Has those replaced that still wait since before the end of a burst, though there is one more for them: they looked before
+/// it was entered and fell asleep after everyone was woken, and a nudge does not reach them. For a single message that
+/// happens to about one of ten thousand. What they lack is known only while nobody else can write. This is the task that
+/// writes, so that nothing is written meanwhile.
 async fn replace_sleepers(entry: &Entry, ended: u64) {
     if entry.total.get().is_none() {
         return;
@@ -170,42 +174,29 @@ async fn replace_sleepers(entry: &Entry, ended: u64) {
         let Some(began) = control.waits_since().filter(|began| *began < ended) else {
             continue;
         };
-        if control.lacks() == Some(0) {
+        // Who lacks more than the last one is slow, and not asleep.
+        if control.lacks() != Some(1) || !still_waits(entry, &control, began).await {
             continue;
         }
-        if !still_waits(entry, &control, began).await {
+        if control.lacks() != Some(1) || entry.sleeper.borrow().is_some() {
             continue;
         }
-        if entry.has_more() {
-            return; // The next one wakes it.
-        }
-        match control.lacks() {
-            Some(0) => {}
-            Some(_) if entry.sleeper.borrow().is_none() => {
-                control.replace.set(true);
-                control.changed.notify();
-                while control.replace.get() && !control.is_over() {
-                    host::round_trip().await;
-                    executor::yield_now().await;
-                }
-            }
-            Some(_) => {}
-            // Where it stands was not known: it is at the end.
-            None => control.stands_at_the_end(),
+        control.replace.set(true);
+        control.changed.notify();
+        while control.replace.get() && !control.is_over() {
+            host::round_trip().await;
+            executor::yield_now().await;
         }
     }
 }
 
-/// Whether a reader waits on, as it did when this read of it began. Not when more may be written, which would wake it.
+/// Whether a reader waits on, as it did when this read of it began. Not when more is to be written, which wakes it.
 async fn still_waits(entry: &Entry, control: &Control, began: u64) -> bool {
     for _ in 0..PATIENCE {
-        if entry.holds.get() == 0 && entry.has_more() {
-            return false;
-        }
         host::round_trip().await;
         executor::yield_now().await;
         let waits = control.waits_since() == Some(began) && !control.is_over();
-        if !waits || entry.total.get().is_none() || entry.life.get() != Life::Open {
+        if !waits || entry.has_more() || entry.life.get() != Life::Open {
             return false;
         }
     }
@@ -218,7 +209,7 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    fn new(entry: &Rc<Entry>) -> Self {
+    pub(super) fn new(entry: &Rc<Entry>) -> Self {
         entry.holds.set(entry.holds.get() + 1);
         Self {
             entry: Rc::clone(entry),
@@ -235,6 +226,18 @@ impl Drop for Hold {
     }
 }
 
+/// Waits until nothing is being written; whether that came.
+pub(super) async fn no_write(entry: &Entry) -> bool {
+    for _ in 0..MAX_ROUNDS {
+        if !entry.in_write.get() {
+            return true;
+        }
+        host::round_trip().await;
+        executor::yield_now().await;
+    }
+    false
+}
+
 /// Before a strong reader is opened beside a weak one of ours: waits until nothing is being written and the weak one has
 /// read everything. `None` when there is no such reader, or when that cannot be known or does not come.
 pub(super) async fn quiet_moment(entry: &Rc<Entry>) -> Option<Hold> {
@@ -243,27 +246,17 @@ pub(super) async fn quiet_moment(entry: &Rc<Entry>) -> Option<Hold> {
         let mut own = readers.values().filter(|it| it.reads_by_itself());
         own.next().cloned()
     }?;
-    entry.total.get()?;
     let hold = Hold::new(entry);
     for _ in 0..MAX_ROUNDS {
         if lossy.is_over() || entry.life.get() != Life::Open {
             return None;
         }
-        if let Some(began) = lossy.waits_since()
-            && !entry.in_write.get()
-        {
-            if lossy.lacks() == Some(0) {
-                return Some(hold);
-            }
-            // Whom a look can wake is awake then.
-            if look(entry).await != Found::End && still_waits(entry, &lossy, began).await {
-                match lossy.lacks() {
-                    Some(0) => {}
-                    Some(_) => return None,
-                    None => lossy.stands_at_the_end(),
-                }
-                return Some(hold);
-            }
+        if !entry.in_write.get() && lossy.lacks() == Some(0) {
+            return Some(hold);
+        }
+        // It may be about to be opened.
+        if lossy.lacks().is_none() && lossy.waits_since().is_some() {
+            return None;
         }
         host::round_trip().await;
         executor::yield_now().await;

@@ -31,6 +31,7 @@ mod care;
 mod life;
 mod reader;
 mod reports;
+mod retained;
 mod scout;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use selium_remote_transport_wasm::{
 use self::{
     reader::{Control, Zombie},
     reports::Due,
+    retained::Retained,
     writer::Queue,
 };
 
@@ -126,8 +128,12 @@ struct Entry {
     sleeper: RefCell<Option<Rc<Zombie>>>,
     /// Messages that were written here, as long as nobody else could write and no write has failed.
     total: Cell<Option<u64>>,
+    /// What of them is still there.
+    retained: RefCell<Retained>,
     /// Whether one is being written.
     in_write: Cell<bool>,
+    /// Strong readers of ours that the runtime has, left-over ones too.
+    strongs: Cell<u32>,
     /// How many want no writes to begin.
     holds: Cell<u32>,
     /// Whether lossy readers that are fed from now on have missed nothing.
@@ -171,6 +177,8 @@ impl Entry {
             zombie: RefCell::new(None),
             sleeper: RefCell::new(None),
             total: Cell::new(Some(0)),
+            retained: RefCell::default(),
+            strongs: Cell::new(0),
             in_write: Cell::new(false),
             holds: Cell::new(0),
             seamless: Cell::new(false),

@@ -20,7 +20,7 @@ use core::{
     future::{Future, poll_fn},
     task::Poll,
 };
-use std::{collections::VecDeque, rc::Rc};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use selium_remote_server_core::{Completion, host::ReaderId};
@@ -30,7 +30,13 @@ use selium_remote_transport_wasm::{
     executor::{self, Notify},
 };
 
-use super::{Channels, Entry, Life, Sink, care, patiently, scout::Scout, words};
+use super::{
+    Channels, Entry, Life, Sink,
+    care::{self, Hold},
+    patiently,
+    scout::Scout,
+    words,
+};
 
 /// The most bytes of a message. The host allocates what the frame has, not this.
 pub(super) const MAX_MESSAGE: u32 = MAX_FRAME as u32;
@@ -105,17 +111,6 @@ impl Control {
     /// How many messages it has not read, where that is known.
     pub(super) fn lacks(&self) -> Option<u64> {
         Some(self.entry.total.get()?.saturating_sub(self.passed.get()?))
-    }
-
-    /// It has read everything that there is.
-    pub(super) fn stands_at_the_end(&self) {
-        self.passed.set(self.entry.total.get());
-    }
-
-    /// Whether it has read exactly what there is, and waits.
-    fn waits_at_the_end(&self) -> bool {
-        let known = self.passed.get().is_some() && self.passed.get() == self.entry.total.get();
-        known && self.began.get().is_some()
     }
 
     /// Whether it is a lossy one with a reader of its own, and be it one that is being opened.
@@ -323,15 +318,15 @@ impl Entry {
         self.tell_readers();
     }
 
-    /// The same while our writes are held back, and the strong reader `waits` for the next message: lossy ones that have
+    /// The same while our writes are held back. When the strong reader has read `exact`ly what there is, lossy ones that have
     /// read everything miss nothing. Waits until all have changed over.
-    async fn hand_over(&self, id: ReaderId, waits: bool) {
+    async fn hand_over(&self, id: ReaderId, exact: bool) {
         let lossy = || -> Vec<Rc<Control>> {
             let readers = self.readers.borrow();
             let lossy = readers.values().filter(|it| it.reads_by_itself());
             lossy.cloned().collect()
         };
-        let seamless = waits && lossy().iter().all(|it| it.waits_at_the_end());
+        let seamless = exact && lossy().iter().all(|it| it.lacks() == Some(0));
         self.seamless.set(seamless);
         self.begin_feeding(id);
         for _ in 0..MAX_CHANGES {
@@ -341,6 +336,32 @@ impl Entry {
             executor::yield_now().await;
         }
         self.seamless.set(false);
+    }
+
+    /// Where a new reader will stand, if that is known: how many messages are behind it.
+    fn start(&self) -> Option<u64> {
+        let total = self.total.get().filter(|_| self.strongs.get() == 0)?;
+        let (count, _) = self.retained.borrow().known()?;
+        total.checked_sub(count)
+    }
+
+    /// Frees a strong reader that has passed so many messages. What it has read is not there any more.
+    fn free(&self, reader: StrongReader, passed: Option<u64>) {
+        drop(reader);
+        self.freed(passed);
+    }
+
+    /// The same of one that is freed already.
+    fn freed(&self, passed: Option<u64>) {
+        self.strongs.set(self.strongs.get().saturating_sub(1));
+        if self.strongs.get() > 0 {
+            return;
+        }
+        let mut retained = self.retained.borrow_mut();
+        match self.total.get().zip(passed) {
+            Some((total, passed)) => retained.keep_last(total.saturating_sub(passed)),
+            None => retained.spoil(),
+        }
     }
 
     /// The strong reader is no more: lossy readers go on by themselves.
@@ -358,14 +379,20 @@ impl Entry {
 }
 
 impl Control {
-    /// A reader is about to be opened: where it will stand is known when nothing was ever written.
-    fn stand_at_the_beginning(&self) {
-        let total = self
-            .entry
-            .total
-            .get()
-            .filter(|_| !self.entry.in_write.get());
-        self.passed.set(total.filter(|total| *total == 0));
+    /// Opens a reader, and finds out where it stands.
+    async fn open<R: Read>(&self) -> Result<R, HostError> {
+        let entry = &self.entry;
+        self.passed.set(None);
+        if entry.start().is_none() {
+            return R::open(entry).await;
+        }
+        let hold = Hold::new(entry);
+        let is_quiet = care::no_write(entry).await;
+        let start = entry.start().filter(|_| is_quiet);
+        let reader = R::open(entry).await;
+        drop(hold);
+        self.passed.set(start);
+        reader
     }
 
     /// Puts a new reader into the place of one that sleeps, if that is what is wanted; what the old one lacks. Nothing is
@@ -374,79 +401,111 @@ impl Control {
         &self,
         sink: &Sink,
         reader: &mut R,
-    ) -> Result<VecDeque<Bytes>, HostError> {
-        let lacks = self.lacks().unwrap_or_default();
-        let mut found = VecDeque::new();
-        if !self.replace.get() || lacks == 0 {
-            self.replace.set(false);
-            return Ok(found);
-        }
-        let lacks = usize::try_from(lacks).unwrap_or(usize::MAX);
-        let opened = R::open(&self.entry).await;
-        let mut fresh = match opened {
-            Ok(fresh) => fresh,
-            Err(error) => {
-                self.replace.set(false);
-                return Err(error);
+    ) -> Result<Option<Bytes>, HostError> {
+        let mut result = Ok(None);
+        if self.replace.get() && self.lacks() == Some(1) {
+            result = R::replace(self, sink, reader).await;
+            if let Ok(Some(_)) = &result {
+                tracing::debug!("a reader of a channel slept, and was replaced");
+                self.reads.set(self.reads.get() + 1);
+                self.passed.set(self.passed.get().map(|passed| passed + 1));
             }
-        };
-        // From the oldest that there is to the end; the last ones are those.
-        loop {
-            let next = poll_fn(|cx| fresh.poll_read(cx));
-            match patiently(care::PATIENCE, next).await {
-                Some(Ok(frame)) => {
-                    found.push_back(frame.payload);
-                    if found.len() > lacks {
-                        found.pop_front();
-                    }
-                }
-                Some(Err(ReadError::Gap)) => {}
-                // The old one will tell.
-                Some(Err(_)) => {
-                    self.replace.set(false);
-                    return Ok(VecDeque::new());
-                }
-                None => break,
-            }
-            executor::yield_now().await;
         }
-        tracing::debug!(
-            lacks,
-            found = found.len(),
-            "a reader slept, and was replaced"
-        );
-        let old = core::mem::replace(reader, fresh);
-        old.put_to_rest(sink, &self.entry);
-        self.began.set(Some(self.entry.next_stamp()));
-        self.reads.set(self.reads.get() + found.len() as u64);
-        self.stands_at_the_end();
         self.replace.set(false);
-        Ok(found)
+        result
     }
 }
 
 /// A reader that can be replaced while it sleeps.
 trait Replace: Read + Sized {
-    /// Does with the old one, whose read ends with the next write, what holds up nobody.
-    fn put_to_rest(self, sink: &Sink, entry: &Rc<Entry>);
+    /// Replaces it. The one message that it lacks, if it is found.
+    async fn replace(
+        control: &Control,
+        sink: &Sink,
+        reader: &mut Self,
+    ) -> Result<Option<Bytes>, HostError>;
 }
 
 impl Replace for StrongReader {
-    /// It keeps the last message in the ring, which has room for another one as long; when it wakes, writers may wait for it.
-    fn put_to_rest(self, sink: &Sink, entry: &Rc<Entry>) {
-        if self.is_busy() {
-            let sleeper = Zombie::begin(sink, entry, self, false);
-            *entry.sleeper.borrow_mut() = sleeper;
+    /// A new one begins where the slowest stands. The old one keeps the last message in the ring, which has room for another as
+    /// long; the next write wakes it, and then it is freed.
+    async fn replace(
+        control: &Control,
+        sink: &Sink,
+        reader: &mut Self,
+    ) -> Result<Option<Bytes>, HostError> {
+        let entry = &control.entry;
+        if entry.strongs.get() != 1 {
+            return Ok(None);
+        }
+        let mut fresh = StrongReader::open(entry).await?;
+        entry.strongs.set(entry.strongs.get() + 1);
+        // It may have woken all the same. Then it has the message, and the new one perhaps has it too.
+        let either = poll_fn(|cx| {
+            if let Poll::Ready(read) = Read::poll_read(reader, cx) {
+                return Poll::Ready((true, read));
+            }
+            Read::poll_read(&mut fresh, cx).map(|read| (false, read))
+        });
+        let read = patiently(care::LONG_PATIENCE, either).await;
+        let (left_over, passed) = match &read {
+            Some((false, _)) => (core::mem::replace(reader, fresh), control.passed.get()),
+            _ => (fresh, None),
+        };
+        let Some((_, read)) = read else {
+            *entry.sleeper.borrow_mut() = Zombie::begin(sink, entry, left_over, passed, false);
+            return Ok(None);
+        };
+        if left_over.is_busy() {
+            *entry.sleeper.borrow_mut() = Zombie::begin(sink, entry, left_over, passed, false);
         } else {
-            drop(self);
+            entry.free(left_over, passed);
             wake_writers(entry);
         }
+        control.began.set(None);
+        Ok(read.ok().map(|frame| frame.payload))
     }
 }
 
 impl Replace for WeakReader {
-    fn put_to_rest(self, _: &Sink, _: &Rc<Entry>) {
-        self.release();
+    /// A new one begins with the oldest message that there is. How many there are is known; the last one is what is lacking.
+    async fn replace(
+        control: &Control,
+        _: &Sink,
+        reader: &mut Self,
+    ) -> Result<Option<Bytes>, HostError> {
+        let entry = &control.entry;
+        let known = entry.retained.borrow().known();
+        let Some((count, bytes)) = known.filter(|_| entry.strongs.get() == 0) else {
+            return Ok(None);
+        };
+        let mut fresh = WeakReader::open(entry).await?;
+        let (mut last, mut found) = (None, 0);
+        for _ in 0..count {
+            let next = poll_fn(|cx| Read::poll_read(&mut fresh, cx));
+            match patiently(care::LONG_PATIENCE, next).await {
+                Some(Ok(frame)) => {
+                    found += frame.payload.len() as u64;
+                    last = Some(frame.payload);
+                }
+                Some(Err(_)) => return Ok(None),
+                None => break,
+            }
+            executor::yield_now().await;
+        }
+        if found != bytes {
+            tracing::error!(
+                found,
+                bytes,
+                "a channel holds something else than was written"
+            );
+            entry.retained.borrow_mut().spoil();
+            fresh.release();
+            return Ok(None);
+        }
+        core::mem::replace(reader, fresh).release();
+        control.began.set(None);
+        Ok(last)
     }
 }
 
@@ -479,9 +538,10 @@ async fn lossless(
     // A lossy reader has read everything, and nothing is written until it is fed: so it misses nothing.
     let mut hold = None;
     let mut reader = match zombie {
-        Some(reader) => {
+        Some((reader, passed)) => {
             // Its read began before everything that matters now.
             control.began.set(Some(0));
+            control.passed.set(passed);
             reader
         }
         None => {
@@ -493,12 +553,13 @@ async fn lossless(
                     entry.begin_feeding(id);
                 }
             }
-            control.stand_at_the_beginning();
-            let opened = StrongReader::open(entry).await;
+            let opened = control.open::<StrongReader>().await;
             if opened.is_err() && entry.feeder.get() == Some(id) {
                 entry.end_feeding();
             }
-            opened?
+            let opened = opened?;
+            entry.strongs.set(entry.strongs.get() + 1);
+            opened
         }
     };
     let took_over = control.began.get().is_some();
@@ -509,18 +570,30 @@ async fn lossless(
     let mut bytes_read = 0;
     let mut scout = Scout::new();
     let error = loop {
-        let next = if entry.fresh.get() && hold.is_none() {
+        let pauses = control.paused.get() && !reader.is_busy();
+        if hold.is_some() && (pauses || control.lacks().is_none_or(|lacks| lacks == 0)) {
+            // It has read everything; or it is not known, or takes too long.
+            let exact = control.lacks() == Some(0);
+            entry.fresh.set(exact);
+            entry.hand_over(id, exact).await;
+            hold = None;
+        }
+        let next = if hold.is_some() {
+            let next = control.next(&mut reader);
+            let Some(next) = patiently(care::LONG_PATIENCE, next).await else {
+                // There is less than was thought.
+                control.passed.set(None);
+                continue;
+            };
+            next
+        } else if entry.fresh.get() {
             scout.next(control, &mut reader).await
         } else {
             match patiently(care::PATIENCE, control.next(&mut reader)).await {
                 Some(next) => next,
                 None => {
-                    // It waits, so that it has read everything. Unless it was told to pause.
+                    // It waits, so that it has read everything.
                     entry.fresh.set(true);
-                    if let Some(hold) = hold.take() {
-                        entry.hand_over(id, reader.is_busy()).await;
-                        drop(hold);
-                    }
                     continue;
                 }
             }
@@ -529,7 +602,7 @@ async fn lossless(
             Next::Read(read) => read,
             Next::End => break None,
             Next::Change => {
-                for bytes in control.replaced(sink, &mut reader).await? {
+                if let Some(bytes) = control.replaced(sink, &mut reader).await? {
                     let message = bytes.clone();
                     Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
                     if feeds {
@@ -565,10 +638,10 @@ async fn lossless(
     if hold.is_some() {
         // Nobody was fed.
         drop(hold);
-        put_away(sink, entry, reader, false);
+        put_away(sink, control, reader, false);
         return Ok(error);
     }
-    put_away(sink, entry, reader, feeds);
+    put_away(sink, control, reader, feeds);
     Ok(error)
 }
 
@@ -606,10 +679,7 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
         control.own.set(true);
         let reader = match &mut own {
             Some(reader) => reader,
-            None => {
-                control.stand_at_the_beginning();
-                own.insert(WeakReader::open(entry).await?)
-            }
+            None => own.insert(control.open().await?),
         };
         match control.next(reader).await {
             Next::Read(read) => match control.took(read) {
@@ -622,7 +692,7 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
             },
             Next::End => break None,
             Next::Change => {
-                for bytes in control.replaced(sink, reader).await? {
+                if let Some(bytes) = control.replaced(sink, reader).await? {
                     Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
                 }
                 continue;
@@ -642,13 +712,14 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
 }
 
 /// Does with a strong reader that is not needed any more what holds up nobody.
-fn put_away(sink: &Sink, entry: &Rc<Entry>, reader: StrongReader, feeds: bool) {
+fn put_away(sink: &Sink, control: &Control, reader: StrongReader, feeds: bool) {
+    let (entry, passed) = (&control.entry, control.passed.get());
     if entry.life.get() >= Life::Drained {
         reader.release();
     } else if reader.is_busy() {
-        return Zombie::raise(sink, entry, reader, feeds);
+        return Zombie::raise(sink, entry, reader, passed, feeds);
     } else {
-        drop(reader);
+        entry.free(reader, passed);
         wake_writers(entry);
     }
     if feeds {
@@ -672,12 +743,20 @@ fn wake_writers(entry: &Rc<Entry>) {
 /// channel that can be taken over by the next lossless subscriber, so that coming and going leaves nothing behind.
 pub(super) struct Zombie {
     reader: RefCell<Option<StrongReader>>,
+    /// How many messages are behind it, where that is known.
+    passed: Option<u64>,
     changed: Notify,
 }
 
 impl Zombie {
-    fn raise(sink: &Sink, entry: &Rc<Entry>, reader: StrongReader, feeds: bool) {
-        match Self::begin(sink, entry, reader, feeds) {
+    fn raise(
+        sink: &Sink,
+        entry: &Rc<Entry>,
+        reader: StrongReader,
+        passed: Option<u64>,
+        feeds: bool,
+    ) {
+        match Self::begin(sink, entry, reader, passed, feeds) {
             Some(zombie) => *entry.zombie.borrow_mut() = Some(zombie),
             None => entry.end_feeding(),
         }
@@ -687,16 +766,19 @@ impl Zombie {
         sink: &Sink,
         entry: &Rc<Entry>,
         reader: StrongReader,
+        passed: Option<u64>,
         feeds: bool,
     ) -> Option<Rc<Self>> {
         let zombie = Rc::new(Self {
             reader: RefCell::new(Some(reader)),
+            passed,
             changed: Notify::new(),
         });
         let task = Rc::clone(&zombie).rest(Rc::clone(sink), Rc::clone(entry), feeds);
         if executor::spawn(task).is_err() {
             // The reader goes to the orphans, which free it, but wake nobody.
             tracing::error!("too many tasks; writers of a channel may wait for ever");
+            entry.freed(None);
             return None;
         }
         Some(zombie)
@@ -716,6 +798,11 @@ impl Zombie {
             return;
         };
         drop(self.reader.take());
+        entry.freed(
+            self.passed
+                .filter(|_| read.is_ok())
+                .map(|passed| passed + 1),
+        );
         for place in [&entry.zombie, &entry.sleeper] {
             let known = place.borrow().clone();
             if known.is_some_and(|known| Rc::ptr_eq(&known, &self)) {
@@ -734,15 +821,15 @@ impl Zombie {
     }
 
     /// Gives it a purpose.
-    fn take_over(&self) -> Option<StrongReader> {
-        let reader = self.reader.take();
+    fn take_over(&self) -> Option<(StrongReader, Option<u64>)> {
+        let reader = self.reader.take()?;
         self.changed.notify();
-        reader
+        Some((reader, self.passed))
     }
 
     /// Gives it up, when the host may never end its read.
     pub(super) fn release(&self) {
-        if let Some(reader) = self.take_over() {
+        if let Some((reader, _)) = self.take_over() {
             reader.release();
         }
     }

@@ -147,6 +147,7 @@ async fn write(channels: Rc<Channels>, sink: Sink, entry: Rc<Entry>) {
                 control.begin_burst();
             }
         }
+        let len = bytes.len();
         entry.in_write.set(true);
         let result = writers.write(&entry, &bytes, &mut reports).await;
         entry.in_write.set(false);
@@ -154,7 +155,10 @@ async fn write(channels: Rc<Channels>, sink: Sink, entry: Rc<Entry>) {
         // Of one that failed nobody knows whether it counts.
         let total = entry.total.get().filter(|_| result.is_ok());
         entry.total.set(total.map(|total| total + 1));
-        reports.add(writer, bytes.len(), result);
+        if total.is_some() {
+            entry.retained.borrow_mut().push(len, entry.size.get());
+        }
+        reports.add(writer, len, result);
         let unread = entry.unread.get().saturating_add(1);
         entry.unread.set(unread);
         if unread >= MAX_UNREAD {
