@@ -621,7 +621,9 @@ async fn lossless(
                 if bytes_read >= entry.size.get() && hold.is_none() {
                     entry.fresh.set(true);
                 }
-                control.read_ahead(&mut reader);
+                if !scout.is_needed(entry) {
+                    control.read_ahead(&mut reader);
+                }
                 let message = (feeds && entry.feeds_somebody()).then(|| bytes.clone());
                 Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
                 if let Some(message) = message {

@@ -63,11 +63,16 @@ impl Scout {
         }
     }
 
+    /// Whether a scout has to go before the strong reader: only where several write.
+    pub(super) fn is_needed(&self, entry: &Entry) -> bool {
+        entry.is_shared() && self.alone < ALONE
+    }
+
     /// Waits for what comes next of the strong reader, which begins a read only where there is something to be read.
     pub(super) async fn next(&mut self, control: &Control, strong: &mut StrongReader) -> Next {
         let entry = &control.entry;
         loop {
-            let is_needed = entry.is_shared() && self.alone < ALONE;
+            let is_needed = self.is_needed(entry);
             control.scouting.set(is_needed);
             if self.clear || strong.is_busy() || !is_needed {
                 match control.next(strong).await {
