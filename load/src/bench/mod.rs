@@ -133,7 +133,9 @@ pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     print!("{}{}", requests.text(), messages.text());
     if let Some(file) = &options.json {
         let mut json = requests.json();
-        json["messages"] = messages.json();
+        if let Some(json) = json.as_object_mut() {
+            json.insert("messages".to_owned(), messages.json());
+        }
         let json = serde_json::to_vec_pretty(&json)?;
         std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
     }
