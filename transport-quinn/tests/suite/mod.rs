@@ -374,12 +374,14 @@ async fn all_who_wait_for_the_end_hear_of_it() {
 
 #[apply(runtime_test!)]
 async fn a_server_that_does_not_answer_is_given_up_at_the_deadline() {
+    const PATIENT: Duration = Duration::from_secs(1);
     // A socket that is bound and never read: nobody else gets its port, and nobody answers.
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     for host in ["127.0.0.1", "localhost"] {
         let began = Instant::now();
-        let deadline = began + Duration::from_millis(300);
+        // Looking up a name takes a part of it, on a busy machine.
+        let deadline = began + PATIENT;
         let target = Target::new(host, port);
         let tls = Ca::new().client(None);
         let runtime = runtime();
@@ -391,7 +393,7 @@ async fn a_server_that_does_not_answer_is_given_up_at_the_deadline() {
         };
         assert_eq!(phase, Phase::Handshake);
         assert!(addresses.contains(&[127, 0, 0, 1].into()), "{addresses:?}");
-        assert!(began.elapsed() >= Duration::from_millis(300));
+        assert!(began.elapsed() >= PATIENT);
     }
 }
 
