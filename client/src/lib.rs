@@ -192,7 +192,7 @@
 //! | requests and streams that wait for a connection | 4,096 | [`ClientError::Exhausted`] |
 //! | callers that wait for one ping | 1,024 | [`ClientError::Exhausted`] |
 //! | bytes of messages without acknowledgement, of a publisher | [`PublishOptions::backlog`], 1 MiB | [`Publisher::send`] waits |
-//! | bytes that arrived and were not read, of a stream | 64 KiB at first; one message may be larger | the server waits |
+//! | bytes that arrived and were not read, of a stream | 128 KiB at first; one message may be larger | the server waits |
 //! | bytes of one answer or message | [`ClientConfigBuilder::response_limit`], 1 MiB | "too large", or a gap of one |
 //! | events that nobody reads | 64 | the oldest go: [`ConnectionEvent::Missed`] |
 //! | processes or channels in one list | 100,000 | [`ClientError::Protocol`] |

@@ -154,7 +154,7 @@ impl From<Item> for SubscribeItem {
 /// see [`SubscribeOptions::since`].) A server that was restarted knows nothing
 /// of the channel: [`ClientError::NewIncarnation`].
 ///
-/// What arrives is held until it is read, about 64 KiB at first and more on fast connections (one message may be
+/// What arrives is held until it is read, about 128 KiB at first and more on fast connections (one message may be
 /// larger); the server waits meanwhile. It drops messages when it has to, which a [`SubscribeItem::Gap`] tells, or for a
 /// lossless subscription lets the channel's writers wait. Dropping the subscriber ends the subscription on the server.
 ///

@@ -102,7 +102,7 @@ impl fmt::Display for Target {
 #[non_exhaustive]
 pub struct Windows {
     /// From the server, received and not read by the machine: the most that one round trip carries. The machine reads
-    /// at once and bounds stream data by its own credit (a connection window of 256 KiB to 4 MiB), so that this only
+    /// at once and bounds stream data by its own credit (a connection window of 512 KiB to 4 MiB), so that this only
     /// has to be large enough not to be the narrower of the two.
     pub receive: u32,
     /// To the server, sent and not acknowledged. What is handed to QUIC cannot be overtaken any more, so that this is
