@@ -27,12 +27,13 @@ pub(super) const PATIENCE: u32 = 4;
 /// The most gaps that a throw-away reader gets over.
 const MAX_GAPS: u32 = 8;
 
-/// Round trips that a change of readers waits for what runs.
-const MAX_ROUNDS: u32 = 64;
+/// Round trips after which a reader that waits, though there is more for it, is taken for one that sleeps: a few milliseconds. One that is only
+/// slow may be replaced as well.
+const SLEEP: u32 = 256;
 
-/// Round trips after which a read of what has to be there is given up: nothing but a mistake about the host makes it so long, and our
-/// writes wait meanwhile.
-pub(super) const LONG_PATIENCE: u32 = 1_024;
+/// Round trips after which something that is under way in the host is given up: a write that has room, or a read of what is there. One takes some
+/// microseconds, and the host's threads may stand still for many milliseconds on a busy machine.
+pub(super) const LONG_PATIENCE: u32 = 65_536;
 
 /// The most writers that are woken one after another.
 const MAX_WAKES: u32 = 256;
@@ -161,10 +162,10 @@ pub(super) async fn after_burst(entry: &Entry, written: u64, ended: u64) {
     replace_sleepers(entry, ended).await;
 }
 
-/// Has those replaced that still wait since before the end of a burst, though there is one more for them: they looked before
-/// it was entered and fell asleep after everyone was woken, and a nudge does not reach them. For a single message that
-/// happens to about one of ten thousand. What they lack is known only while nobody else can write. This is the task that
-/// writes, so that nothing is written meanwhile.
+/// Has those replaced that still wait since before the end of a burst, though there is more for them: they looked before it
+/// was entered and fell asleep after everyone was woken, and a nudge does not reach them. For a single message that happens
+/// to about one of ten thousand. What they lack is known only while nobody else can write. This is the task that writes, so
+/// that nothing is written meanwhile.
 async fn replace_sleepers(entry: &Entry, ended: u64) {
     if entry.total.get().is_none() {
         return;
@@ -174,29 +175,37 @@ async fn replace_sleepers(entry: &Entry, ended: u64) {
         let Some(began) = control.waits_since().filter(|began| *began < ended) else {
             continue;
         };
-        // Who lacks more than the last one is slow, and not asleep.
-        if control.lacks() != Some(1) || !still_waits(entry, &control, began).await {
+        if control.lacks() == Some(0) || !still_waits(entry, &control, began).await {
             continue;
         }
-        if control.lacks() != Some(1) || entry.sleeper.borrow().is_some() {
-            continue;
+        if entry.has_more() {
+            return; // The next one wakes it.
         }
-        control.replace.set(true);
-        control.changed.notify();
-        while control.replace.get() && !control.is_over() {
-            host::round_trip().await;
-            executor::yield_now().await;
-        }
+        replace(entry, &control).await;
+    }
+}
+
+/// Has a reader replaced that lacks something. Nothing is written meanwhile.
+async fn replace(entry: &Entry, control: &Control) {
+    if control.lacks().unwrap_or_default() == 0 || entry.sleeper.borrow().is_some() {
+        return;
+    }
+    control.replace.set(true);
+    control.changed.notify();
+    while control.replace.get() && !control.is_over() {
+        host::round_trip().await;
+        executor::yield_now().await;
     }
 }
 
 /// Whether a reader waits on, as it did when this read of it began. Not when more is to be written, which wakes it.
 async fn still_waits(entry: &Entry, control: &Control, began: u64) -> bool {
-    for _ in 0..PATIENCE {
+    for _ in 0..SLEEP {
         host::round_trip().await;
         executor::yield_now().await;
         let waits = control.waits_since() == Some(began) && !control.is_over();
-        if !waits || entry.has_more() || entry.life.get() != Life::Open {
+        let wakes = entry.has_more() && entry.holds.get() == 0;
+        if !waits || wakes || entry.life.get() != Life::Open {
             return false;
         }
     }
@@ -228,7 +237,7 @@ impl Drop for Hold {
 
 /// Waits until nothing is being written; whether that came.
 pub(super) async fn no_write(entry: &Entry) -> bool {
-    for _ in 0..MAX_ROUNDS {
+    for _ in 0..LONG_PATIENCE {
         if !entry.in_write.get() {
             return true;
         }
@@ -247,12 +256,22 @@ pub(super) async fn quiet_moment(entry: &Rc<Entry>) -> Option<Hold> {
         own.next().cloned()
     }?;
     let hold = Hold::new(entry);
-    for _ in 0..MAX_ROUNDS {
+    for round in 0..LONG_PATIENCE {
         if lossy.is_over() || entry.life.get() != Life::Open {
             return None;
         }
         if !entry.in_write.get() && lossy.lacks() == Some(0) {
             return Some(hold);
+        }
+        // It may be asleep: the task that writes is kept from looking after it.
+        if !entry.in_write.get()
+            && round == PATIENCE
+            && let Some(began) = lossy.waits_since()
+        {
+            look(entry).await;
+            if still_waits(entry, &lossy, began).await {
+                replace(entry, &lossy).await;
+            }
         }
         // It may be about to be opened.
         if lossy.lacks().is_none() && lossy.waits_since().is_some() {

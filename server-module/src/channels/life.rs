@@ -115,7 +115,7 @@ async fn end_of_drain(entry: Rc<Entry>) {
         entry.life.set(Life::Drained);
         if let Some(zombie) = entry.zombie.take() {
             zombie.release();
-            entry.end_feeding();
+            entry.end_feeding(None);
         }
         if let Some(sleeper) = entry.sleeper.take() {
             sleeper.release();

@@ -157,6 +157,8 @@ struct Entry {
     /// A throw-away reader that found nothing. Given up when the next one is: by then its read has begun, without which the host panics (in a
     /// task of its own).
     looked: RefCell<Option<WeakReader>>,
+    /// How many messages those have got whom a strong reader fed that is no more.
+    fed_up_to: Cell<Option<u64>>,
     /// How many bytes the runtime keeps.
     size: Cell<u64>,
 }
@@ -192,6 +194,7 @@ impl Entry {
             feeder: Cell::new(None),
             fresh: Cell::new(false),
             looked: RefCell::new(None),
+            fed_up_to: Cell::new(None),
             size: Cell::new(0),
         })
     }

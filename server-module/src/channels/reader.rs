@@ -20,7 +20,7 @@ use core::{
     future::{Future, poll_fn},
     task::Poll,
 };
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use bytes::Bytes;
 use selium_remote_server_core::{Completion, host::ReaderId};
@@ -318,6 +318,28 @@ impl Entry {
         self.tell_readers();
     }
 
+    /// The next strong reader has come before those whom the last one fed went on by themselves. They miss nothing when it
+    /// begins where that stopped.
+    fn go_on_feeding(&self, fed: &[Rc<Control>], start: Option<u64>) {
+        if fed.is_empty() {
+            return;
+        }
+        if start.is_some() && start == self.fed_up_to.get() {
+            return self.fresh.set(true);
+        }
+        for control in fed {
+            control.missed.set(true);
+            control.changed.notify();
+        }
+    }
+
+    /// Lossy readers that are fed.
+    fn fed(&self) -> Vec<Rc<Control>> {
+        let readers = self.readers.borrow();
+        let fed = readers.values().filter(|it| it.fed.get());
+        fed.cloned().collect()
+    }
+
     /// The same while our writes are held back. When the strong reader has read `exact`ly what there is, lossy ones that have
     /// read everything miss nothing. Waits until all have changed over.
     async fn hand_over(&self, id: ReaderId, exact: bool) {
@@ -340,9 +362,8 @@ impl Entry {
 
     /// Where a new reader will stand, if that is known: how many messages are behind it.
     fn start(&self) -> Option<u64> {
-        let total = self.total.get().filter(|_| self.strongs.get() == 0)?;
-        let (count, _) = self.retained.borrow().known()?;
-        total.checked_sub(count)
+        self.total.get().filter(|_| self.strongs.get() == 0)?;
+        self.retained.borrow().start()
     }
 
     /// Frees a strong reader that has passed so many messages. What it has read is not there any more.
@@ -358,16 +379,19 @@ impl Entry {
             return;
         }
         let mut retained = self.retained.borrow_mut();
-        match self.total.get().zip(passed) {
-            Some((total, passed)) => retained.keep_last(total.saturating_sub(passed)),
+        match passed {
+            Some(passed) => retained.read_up_to(passed),
             None => retained.spoil(),
         }
     }
 
     /// The strong reader is no more: lossy readers go on by themselves.
-    pub(super) fn end_feeding(&self) {
+    ///
+    /// It has read, and they have got, this many messages.
+    pub(super) fn end_feeding(&self, passed: Option<u64>) {
         self.feeder.set(None);
-        self.fresh.set(false);
+        let fresh = self.fresh.replace(false);
+        self.fed_up_to.set(passed.filter(|_| fresh));
         self.tell_readers();
     }
 
@@ -395,20 +419,36 @@ impl Control {
         reader
     }
 
+    /// Reads for nobody what there is; whether all of it was read. Our writes are held back meanwhile.
+    async fn read_on<R: Read>(&self, reader: &mut R) -> bool {
+        while self.lacks().is_some_and(|lacks| lacks > 0) && !self.entry.is_gone() {
+            let next = poll_fn(|cx| reader.poll_read(cx));
+            match patiently(care::LONG_PATIENCE, next).await {
+                Some(read) if read.is_ok() => drop(self.took(read)),
+                _ => return false,
+            }
+            executor::yield_now().await;
+        }
+        self.lacks() == Some(0)
+    }
+
     /// Puts a new reader into the place of one that sleeps, if that is what is wanted; what the old one lacks. Nothing is
-    /// written meanwhile: the task that writes waits for it.
+    /// written meanwhile: who wants it sees to that.
     async fn replaced<R: Replace>(
         &self,
         sink: &Sink,
         reader: &mut R,
-    ) -> Result<Option<Bytes>, HostError> {
-        let mut result = Ok(None);
-        if self.replace.get() && self.lacks() == Some(1) {
-            result = R::replace(self, sink, reader).await;
-            if let Ok(Some(_)) = &result {
-                tracing::debug!("a reader of a channel slept, and was replaced");
-                self.reads.set(self.reads.get() + 1);
-                self.passed.set(self.passed.get().map(|passed| passed + 1));
+    ) -> Result<VecDeque<Bytes>, HostError> {
+        let mut result = Ok(VecDeque::new());
+        let lacks = self.lacks().filter(|_| self.replace.get());
+        if let Some(lacks) = lacks.filter(|lacks| *lacks > 0) {
+            result = R::replace(self, sink, reader, lacks).await;
+            if let Ok(found) = &result {
+                let count = found.len() as u64;
+                tracing::debug!(count, "a reader of a channel slept");
+                self.reads.set(self.reads.get() + count);
+                self.passed
+                    .set(self.passed.get().map(|passed| passed + count));
             }
         }
         self.replace.set(false);
@@ -418,43 +458,56 @@ impl Control {
 
 /// A reader that can be replaced while it sleeps.
 trait Replace: Read + Sized {
-    /// Replaces it. The one message that it lacks, if it is found.
+    /// Replaces it. What it lacks, or what of that was found.
     async fn replace(
         control: &Control,
         sink: &Sink,
         reader: &mut Self,
-    ) -> Result<Option<Bytes>, HostError>;
+        lacks: u64,
+    ) -> Result<VecDeque<Bytes>, HostError>;
 }
 
 impl Replace for StrongReader {
-    /// A new one begins where the slowest stands. The old one keeps the last message in the ring, which has room for another as
-    /// long; the next write wakes it, and then it is freed.
+    /// A new one begins where the slowest stands. The old one keeps what it has not read in the ring, which has room for another
+    /// message as long; the next write wakes it, and then it is freed.
     async fn replace(
         control: &Control,
         sink: &Sink,
         reader: &mut Self,
-    ) -> Result<Option<Bytes>, HostError> {
+        lacks: u64,
+    ) -> Result<VecDeque<Bytes>, HostError> {
         let entry = &control.entry;
+        let mut found = VecDeque::new();
         if entry.strongs.get() != 1 {
-            return Ok(None);
+            return Ok(found);
         }
         let mut fresh = StrongReader::open(entry).await?;
         entry.strongs.set(entry.strongs.get() + 1);
-        // It may have woken all the same. Then it has the message, and the new one perhaps has it too.
-        let either = poll_fn(|cx| {
+        // The old one may have woken before the new one was there, which then begins behind what that has read. So the new one
+        // counts only when it has found everything, and the old one has brought nothing by then.
+        let both = poll_fn(|cx| {
             if let Poll::Ready(read) = Read::poll_read(reader, cx) {
-                return Poll::Ready((true, read));
+                return Poll::Ready(Some(read));
             }
-            Read::poll_read(&mut fresh, cx).map(|read| (false, read))
+            while (found.len() as u64) < lacks {
+                match Read::poll_read(&mut fresh, cx) {
+                    Poll::Ready(Ok(frame)) => found.push_back(frame.payload),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(None)
         });
-        let read = patiently(care::LONG_PATIENCE, either).await;
-        let (left_over, passed) = match &read {
-            Some((false, _)) => (core::mem::replace(reader, fresh), control.passed.get()),
-            _ => (fresh, None),
-        };
-        let Some((_, read)) = read else {
-            *entry.sleeper.borrow_mut() = Zombie::begin(sink, entry, left_over, passed, false);
-            return Ok(None);
+        let (left_over, passed) = match patiently(care::LONG_PATIENCE, both).await {
+            Some(None) => (core::mem::replace(reader, fresh), control.passed.get()),
+            Some(Some(read)) => {
+                found = read.into_iter().map(|frame| frame.payload).collect();
+                (fresh, None)
+            }
+            None => {
+                found.clear();
+                (fresh, None)
+            }
         };
         if left_over.is_busy() {
             *entry.sleeper.borrow_mut() = Zombie::begin(sink, entry, left_over, passed, false);
@@ -462,33 +515,39 @@ impl Replace for StrongReader {
             entry.free(left_over, passed);
             wake_writers(entry);
         }
-        control.began.set(None);
-        Ok(read.ok().map(|frame| frame.payload))
+        if !reader.is_busy() {
+            control.began.set(None);
+        }
+        Ok(found)
     }
 }
 
 impl Replace for WeakReader {
-    /// A new one begins with the oldest message that there is. How many there are is known; the last one is what is lacking.
+    /// A new one begins with the oldest message that there is. How many there are is known; the last ones are what is lacking.
     async fn replace(
         control: &Control,
         _: &Sink,
         reader: &mut Self,
-    ) -> Result<Option<Bytes>, HostError> {
+        lacks: u64,
+    ) -> Result<VecDeque<Bytes>, HostError> {
         let entry = &control.entry;
         let known = entry.retained.borrow().known();
-        let Some((count, bytes)) = known.filter(|_| entry.strongs.get() == 0) else {
-            return Ok(None);
+        let known = known.filter(|(count, _)| *count >= lacks && entry.strongs.get() == 0);
+        let Some((count, bytes)) = known else {
+            return Ok(VecDeque::new());
         };
         let mut fresh = WeakReader::open(entry).await?;
-        let (mut last, mut found) = (None, 0);
-        for _ in 0..count {
+        let (mut last, mut found) = (VecDeque::new(), 0);
+        for nth in 0..count {
             let next = poll_fn(|cx| Read::poll_read(&mut fresh, cx));
             match patiently(care::LONG_PATIENCE, next).await {
                 Some(Ok(frame)) => {
                     found += frame.payload.len() as u64;
-                    last = Some(frame.payload);
+                    if count - nth <= lacks {
+                        last.push_back(frame.payload);
+                    }
                 }
-                Some(Err(_)) => return Ok(None),
+                Some(Err(_)) => return Ok(VecDeque::new()),
                 None => break,
             }
             executor::yield_now().await;
@@ -501,7 +560,7 @@ impl Replace for WeakReader {
             );
             entry.retained.borrow_mut().spoil();
             fresh.release();
-            return Ok(None);
+            return Ok(VecDeque::new());
         }
         core::mem::replace(reader, fresh).release();
         control.began.set(None);
@@ -545,20 +604,23 @@ async fn lossless(
             reader
         }
         None => {
+            let mut fed = Vec::new();
             if entry.feeder.get().is_none() {
                 hold = care::quiet_moment(entry).await;
                 entry.fresh.set(false);
                 if hold.is_none() {
                     // Who comes while it is being opened waits to be fed.
+                    fed = entry.fed();
                     entry.begin_feeding(id);
                 }
             }
             let opened = control.open::<StrongReader>().await;
             if opened.is_err() && entry.feeder.get() == Some(id) {
-                entry.end_feeding();
+                entry.end_feeding(None);
             }
             let opened = opened?;
             entry.strongs.set(entry.strongs.get() + 1);
+            entry.go_on_feeding(&fed, control.passed.get());
             opened
         }
     };
@@ -602,7 +664,7 @@ async fn lossless(
             Next::Read(read) => read,
             Next::End => break None,
             Next::Change => {
-                if let Some(bytes) = control.replaced(sink, &mut reader).await? {
+                for bytes in control.replaced(sink, &mut reader).await? {
                     let message = bytes.clone();
                     Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
                     if feeds {
@@ -637,11 +699,12 @@ async fn lossless(
         executor::yield_now().await;
     };
     scout.end(entry);
-    if hold.is_some() {
-        // Nobody was fed.
+    if let Some(hold) = hold {
+        // It is closed before it has come to the end. Left there, with a weak one behind it, it would read what that one has not.
+        let exact = control.read_on(&mut reader).await;
+        entry.fresh.set(exact);
+        entry.hand_over(id, exact).await;
         drop(hold);
-        put_away(sink, control, reader, false);
-        return Ok(error);
     }
     put_away(sink, control, reader, feeds);
     Ok(error)
@@ -658,8 +721,11 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
         }
         own = Some(spare);
     }
+    // How many messages it has got that it may still read.
+    let mut got_before = 0;
     let error = loop {
-        if entry.has_strong() {
+        // A new reader would begin where the one stands that slept. The next write wakes that one.
+        if entry.has_strong() || entry.sleeper.borrow().is_some() {
             control.fed.set(true);
             control.began.set(None);
             control.passed.set(None);
@@ -677,24 +743,40 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
             control.change().await;
             continue;
         }
-        control.fed.set(false);
+        let was_fed = control.fed.replace(false);
         control.own.set(true);
         let reader = match &mut own {
             Some(reader) => reader,
-            None => own.insert(control.open().await?),
+            None => {
+                let reader = own.insert(control.open().await?);
+                // It may stand before the place up to which it was fed: a strong reader that slept kept what was behind it.
+                let got = entry.fed_up_to.get().filter(|_| was_fed);
+                match control.passed.get().zip(got) {
+                    Some((start, got)) if start > got => control.missed.set(true),
+                    Some((_, got)) => got_before = got,
+                    None => {}
+                }
+                if control.missed.take() {
+                    Rc::clone(sink).complete(Completion::ReadLost { reader: id });
+                }
+                reader
+            }
         };
         match control.next(reader).await {
             Next::Read(read) => match control.took(read) {
                 Came::Message(bytes) => {
                     control.read_ahead(reader);
-                    Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
+                    let is_old = control.passed.get().is_some_and(|it| it <= got_before);
+                    if !is_old {
+                        Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
+                    }
                 }
                 Came::Lost => Rc::clone(sink).complete(Completion::ReadLost { reader: id }),
                 Came::End(error) => break error,
             },
             Next::End => break None,
             Next::Change => {
-                if let Some(bytes) = control.replaced(sink, reader).await? {
+                for bytes in control.replaced(sink, reader).await? {
                     Rc::clone(sink).complete(Completion::Read { reader: id, bytes });
                 }
                 continue;
@@ -725,7 +807,7 @@ fn put_away(sink: &Sink, control: &Control, reader: StrongReader, feeds: bool) {
         wake_writers(entry);
     }
     if feeds {
-        entry.end_feeding();
+        entry.end_feeding(passed);
     }
 }
 
@@ -760,7 +842,7 @@ impl Zombie {
     ) {
         match Self::begin(sink, entry, reader, passed, feeds) {
             Some(zombie) => *entry.zombie.borrow_mut() = Some(zombie),
-            None => entry.end_feeding(),
+            None => entry.end_feeding(None),
         }
     }
 
@@ -811,11 +893,13 @@ impl Zombie {
                 place.take();
             }
         }
+        entry.tell_readers();
         if feeds {
+            let passed = self.passed.filter(|_| read.is_ok());
             if let Ok(frame) = read {
                 entry.feed(&sink, &frame.payload);
             }
-            entry.end_feeding();
+            entry.end_feeding(passed.map(|passed| passed + 1));
         }
         if !entry.is_gone() {
             care::wake_writers(&entry).await;

@@ -1,0 +1,159 @@
+//! Channels on the stock runtime: that no message waits for the next one, and that lossless subscribers take nothing from lossy ones.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use selium_remote_client::{Channel, Client, SubscribeItem, SubscribeOptions, Subscriber};
+use selium_remote_e2e::{Dice, PATIENCE, Server, Shared, block_on_for, soon};
+use tokio::join;
+
+static SERVER: Shared = Shared::new();
+
+/// How long a single message may take. What sleeps is looked after after 200 ms at the latest, and replaced at once.
+const LATE: Duration = Duration::from_secs(5);
+
+/// How long a test may take.
+const LIMIT: Duration = Duration::from_secs(180);
+
+async fn connect(server: &Server) -> Client {
+    let connected = server
+        .config()
+        .connect_timeout(PATIENCE)
+        .request_timeout(PATIENCE)
+        .connect()
+        .await;
+    connected.expect("a connection")
+}
+
+async fn subscribe(channel: &Channel, lossless: bool) -> Subscriber {
+    let options = SubscribeOptions::new().lossless(lossless);
+    let subscribed = channel.subscribe_with(options).await;
+    subscribed.expect("a subscription")
+}
+
+/// The next item, which has to be a message: its number in the source, and its own.
+async fn message(subscriber: &mut Subscriber) -> (u64, u64) {
+    let next = tokio::time::timeout(LATE, subscriber.next()).await;
+    let next = next.expect("it waits for the next one");
+    match next.expect("it goes on").expect("no error") {
+        SubscribeItem::Message { sequence, payload } => (sequence, number_of(&payload)),
+        other => panic!("a message was to come: {other:?}"),
+    }
+}
+
+fn number_of(payload: &[u8]) -> u64 {
+    u64::from_le_bytes(*payload.first_chunk::<8>().expect("a number"))
+}
+
+fn numbered(number: u64, length: usize) -> Vec<u8> {
+    let mut bytes = number.to_le_bytes().to_vec();
+    bytes.resize(length.max(8), 7);
+    bytes
+}
+
+#[test]
+fn no_message_waits_for_the_next_one() {
+    let Some(server) = SERVER.get() else {
+        return;
+    };
+    const COUNT: u64 = 10_000;
+    block_on_for(LIMIT, async {
+        let client = connect(&server).await;
+        for lossless in [false, true] {
+            let channel = Channel::create(&client, 64 * 1024).await;
+            let channel = channel.expect("a channel");
+            let mut alone = subscribe(&channel, lossless).await;
+            let mut publisher = channel.publish().await.expect("a publication");
+            let mut dice = Dice::seeded("late");
+            let mut longest = Duration::ZERO;
+            for number in 0..COUNT {
+                let length = if dice.below(4) == 0 { 8_000 } else { 64 };
+                let begun = Instant::now();
+                let sent = publisher.send(numbered(number, length)).await;
+                sent.expect("it is sent");
+                assert_eq!(message(&mut alone).await, (number, number));
+                longest = longest.max(begun.elapsed());
+            }
+            eprintln!("lossless {lossless}: the longest of {COUNT} took {longest:?}");
+            channel.delete().await.expect("deleted");
+        }
+    });
+}
+
+#[test]
+fn lossless_subscribers_take_nothing_from_lossy_ones() {
+    let Some(server) = SERVER.get() else {
+        return;
+    };
+    const ROUNDS: u64 = 200;
+    const EACH: u64 = 40;
+    block_on_for(LIMIT, async {
+        let client = connect(&server).await;
+        let other = connect(&server).await;
+        let channel = Channel::create(&client, 4 * 1024 * 1024).await;
+        let channel = channel.expect("a channel");
+        let name = channel.name().expect("a name");
+        let elsewhere = Channel::find(&other, name).await;
+        let elsewhere = elsewhere.expect("it is found");
+        let mut lossy = subscribe(&channel, false).await;
+        let mut publisher = channel.publish().await.expect("a publication");
+        let mut next = 0;
+        for round in 0..ROUNDS {
+            let gone = Cell::new(false);
+            let sent = Cell::new(next);
+            let write = async {
+                while !gone.get() || sent.get() < next + EACH {
+                    let bytes = numbered(sent.get(), 500);
+                    soon("room", publisher.send(bytes))
+                        .await
+                        .expect("it is sent");
+                    sent.set(sent.get() + 1);
+                    // Now and then it is quiet.
+                    if round % 3 == 0 || sent.get().is_multiple_of(16) {
+                        let flushed = soon("acknowledgements", publisher.flush()).await;
+                        flushed.expect("all is acknowledged");
+                    }
+                }
+                publisher.flush().await.expect("all is acknowledged");
+            };
+            let come_and_go = async {
+                let mut lossless = subscribe(&elsewhere, true).await;
+                // Who comes while the last one's reader is closing begins with a gap.
+                let first = loop {
+                    let next = soon("a message", lossless.next()).await;
+                    match next.expect("it goes on").expect("no error") {
+                        SubscribeItem::Message { payload, .. } => break number_of(&payload),
+                        SubscribeItem::Gap { count: None, .. } => {}
+                        other => panic!("a message was to come: {other:?}"),
+                    }
+                };
+                for number in 1..round % 7 {
+                    assert_eq!(message(&mut lossless).await.1, first + number);
+                }
+                drop(lossless);
+                gone.set(true);
+            };
+            let read = async {
+                let mut number = next;
+                while !gone.get() || number < sent.get() {
+                    assert_eq!(message(&mut lossy).await, (number, number), "round {round}");
+                    number += 1;
+                }
+                number
+            };
+            let ((), (), read) = join!(write, come_and_go, read);
+            for number in read..sent.get() {
+                assert_eq!(message(&mut lossy).await, (number, number), "round {round}");
+            }
+            next = sent.get();
+        }
+        channel.delete().await.expect("deleted");
+    });
+}
