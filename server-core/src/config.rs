@@ -111,7 +111,7 @@ impl Default for Config {
             stalled_subscriber: Duration::from_secs(30),
             reader_grace: Duration::from_secs(30),
             all_publication_bytes: 64 * 1024 * 1024,
-            // As many streams as a connection may have, each with its window full, and what is counted besides.
+            // Some 300 streams of a connection, each with its window full, and what is counted besides.
             session_publication_bytes: 40 * 1024 * 1024,
             max_publications: 1_024,
             max_sessions: 256,

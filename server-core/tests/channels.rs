@@ -1637,10 +1637,14 @@ fn credit_returns_only_when_the_channel_takes_messages() {
 
 #[test]
 fn publications_that_wait_hold_up_nothing_else_on_their_connection() {
-    let limits = Limits::default();
-    let mut lab = Lab::new(Config::default());
+    let config = Config::default();
+    let window = config.limits.stream_window;
+    // As many as a session may have with full windows.
+    let fits = window / 1_032;
+    let waiting = config.session_publication_bytes / ((fits + 3) * (1_000 + ENTRY_OVERHEAD));
+    assert!((256..config.limits.max_streams - 3).contains(&waiting));
+    let mut lab = Lab::new(config);
     let a = lab.world.connect();
-    let waiting = limits.max_streams - 3;
     lab.create(a, "full", 1_024);
     lab.create(a, "free", 1 << 20);
     let (full, free) = {
@@ -1668,7 +1672,6 @@ fn publications_that_wait_hold_up_nothing_else_on_their_connection() {
         }
         lab.hand();
     }
-    let fits = limits.stream_window / 1_032;
     let handed = lab.writes / waiting;
     assert!((fits..fits + 3).contains(&handed), "{handed} of {fits}");
     assert!(
