@@ -66,6 +66,8 @@ pub(super) struct Control {
     ended: Cell<bool>,
     /// Whether messages went by, of which it was not told yet.
     missed: Cell<bool>,
+    /// Whether it was told so, and has got no message since.
+    told: Cell<bool>,
     /// How many of the channel's messages are behind it, where that is known. Those who are fed stand nowhere.
     passed: Cell<Option<u64>>,
     /// Whether it sleeps, and is to be replaced by a new reader of the same kind.
@@ -91,6 +93,7 @@ impl Control {
             own: Cell::new(false),
             ended: Cell::new(false),
             missed: Cell::new(false),
+            told: Cell::new(false),
             passed: Cell::new(None),
             replace: Cell::new(false),
             scouting: Cell::new(false),
@@ -176,6 +179,14 @@ impl Control {
     fn read_ahead<R: Read>(&self, reader: &mut R) {
         if !self.closing.get() && !self.paused.get() && self.entry.life.get() == Life::Open {
             self.begin(reader);
+        }
+    }
+
+    /// Tells the server that messages are missing, if it was not told yet.
+    fn tell_what_was_missed(&self, sink: &Sink, reader: ReaderId) {
+        if self.missed.take() {
+            self.told.set(true);
+            Rc::clone(sink).complete(Completion::ReadLost { reader });
         }
     }
 
@@ -286,9 +297,6 @@ impl Entry {
 
     /// Gives a message to the lossy readers that are fed.
     fn feed(&self, sink: &Sink, bytes: &Bytes) {
-        if !self.fresh.get() {
-            return;
-        }
         let fed: Vec<_> = self
             .readers
             .borrow()
@@ -297,13 +305,17 @@ impl Entry {
             .map(|(id, it)| (*id, Rc::clone(it)))
             .collect();
         for (reader, control) in fed {
+            if !self.fresh.get() {
+                // It may be new, and was written after this one came.
+                control.missed.set(!control.told.get());
+                continue;
+            }
             if control.paused.get() || control.closing.get() {
                 control.missed.set(true);
                 continue;
             }
-            if control.missed.take() {
-                Rc::clone(sink).complete(Completion::ReadLost { reader });
-            }
+            control.tell_what_was_missed(sink, reader);
+            control.told.set(false);
             control.reads.set(control.reads.get() + 1);
             let bytes = bytes.clone();
             Rc::clone(sink).complete(Completion::Read { reader, bytes });
@@ -737,8 +749,8 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
             if control.closing.get() || entry.is_gone() {
                 break None;
             }
-            if !control.paused.get() && control.missed.take() {
-                Rc::clone(sink).complete(Completion::ReadLost { reader: id });
+            if !control.paused.get() {
+                control.tell_what_was_missed(sink, id);
             }
             control.change().await;
             continue;
@@ -756,9 +768,7 @@ async fn lossy(sink: &Sink, control: &Control, id: ReaderId) -> Result<Option<St
                     Some((_, got)) => got_before = got,
                     None => {}
                 }
-                if control.missed.take() {
-                    Rc::clone(sink).complete(Completion::ReadLost { reader: id });
-                }
+                control.tell_what_was_missed(sink, id);
                 reader
             }
         };

@@ -664,6 +664,28 @@ fn lossy_readers_are_fed_by_a_strong_one() {
     });
 }
 
+#[test]
+fn a_lossy_reader_is_told_of_what_comes_before_the_strong_one_feeds_it() {
+    on_host(async {
+        let world = World::with_channel(Backpressure::Park).await;
+        world.share().await;
+        world.open(READER, true);
+        world.open(ReaderId(2), false);
+        while fake::pending(STRONG_READ).is_empty() {
+            executor::yield_now().await;
+        }
+        // The strong one has not come to the end yet: nobody knows whether this was there before the lossy one came.
+        complete(STRONG_READ, frame("early"));
+        assert_eq!(world.told().await, [read("early")]);
+        complete(STRONG_READ, frame("new"));
+        let lost = Completion::ReadLost {
+            reader: ReaderId(2),
+        };
+        assert_eq!(world.told().await, [read("new"), lost, lossy_read("new")]);
+        end_reads().await;
+    });
+}
+
 /// Ends all reads, those of readers too that were given up.
 async fn end_reads() {
     for name in [WEAK_READ, STRONG_READ] {
