@@ -8,6 +8,8 @@
 )]
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use selium_remote_client::{Channel, Client, SubscribeItem, SubscribeOptions, Subscriber};
@@ -58,11 +60,44 @@ fn numbered(number: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Threads that use all the time they get, until this is dropped: readers fall asleep when one of the runtime's threads stands still at
+/// the wrong moment.
+struct Hurry {
+    over: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Hurry {
+    fn of(threads: usize) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let spin = |_| {
+            let until = Arc::clone(&over);
+            std::thread::spawn(move || {
+                while !until.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        };
+        let threads = (0..threads).map(spin).collect();
+        Self { over, threads }
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
 #[test]
 fn no_message_waits_for_the_next_one() {
     let Some(server) = SERVER.get() else {
         return;
     };
+    let _hurry = Hurry::of(2);
     const COUNT: u64 = 10_000;
     block_on_for(LIMIT, async {
         let client = connect(&server).await;
@@ -73,12 +108,23 @@ fn no_message_waits_for_the_next_one() {
             let mut publisher = channel.publish().await.expect("a publication");
             let mut dice = Dice::seeded("late");
             let mut longest = Duration::ZERO;
-            for number in 0..COUNT {
-                let length = if dice.below(4) == 0 { 8_000 } else { 64 };
+            for pair in 0..COUNT / 2 {
+                let numbers = [pair * 2, pair * 2 + 1];
                 let begun = Instant::now();
-                let sent = publisher.send(numbered(number, length)).await;
-                sent.expect("it is sent");
-                assert_eq!(message(&mut alone).await, (number, number));
+                for number in numbers {
+                    let length = if dice.below(4) == 0 { 8_000 } else { 64 };
+                    let sent = publisher.send(numbered(number, length)).await;
+                    sent.expect("it is sent");
+                    // The second comes while the reader begins to wait for it.
+                    let pause = Duration::from_micros(dice.below(400));
+                    let until = Instant::now() + pause;
+                    while Instant::now() < until {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                for number in numbers {
+                    assert_eq!(message(&mut alone).await, (number, number));
+                }
                 longest = longest.max(begun.elapsed());
             }
             eprintln!("lossless {lossless}: the longest of {COUNT} took {longest:?}");

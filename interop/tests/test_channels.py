@@ -238,6 +238,7 @@ class Messages(Channels):
         dice = random.Random(SEED)
         messages = [dice.randbytes(dice.choice((1, 2, 100, dice.randrange(1, 4_000)))) for _ in range(999)]
         messages.insert(dice.randrange(999), dice.randbytes(65_536))
+        messages[-1] = b"the last one"  # there is none like it
         async with connect(self.endpoint) as client, connect(self.endpoint) as other:
             await self.create(client)
             lossless, lossy = await self.subscribe(client, lossless=True), await self.subscribe(client)
@@ -699,13 +700,15 @@ class Publications(Channels):
 
     @within
     async def test_the_oldest_publications_without_a_stream_are_forgotten(self) -> None:
-        async with connect(self.endpoint) as client:
+        async with connect(self.endpoint) as client, connect(self.endpoint) as other:
             await self.create(client)
+            (await self.publish(other)).reset(STOPPED)
             for _ in range(1_025):
                 (await self.publish(client)).reset(STOPPED)
             await self.fails(client.publish(Publish(self.name, 0, resume=True)), Code.OUTCOME_UNKNOWN, "publication")
-            for number in (1, 1_024):
-                await client.publish(Publish(self.name, number, resume=True))
+            await client.publish(Publish(self.name, 1_024, resume=True))
+            # Who has most loses one, and not another session.
+            await other.publish(Publish(self.name, 0, resume=True))
             await client.delete_channel(self.name)
 
     @within

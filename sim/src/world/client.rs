@@ -249,6 +249,11 @@ impl Client {
             && !self.conn.as_ref().is_some_and(waits)
     }
 
+    /// Bytes that its machine holds: of a long message that is on its way more and more.
+    pub(super) fn held(&self) -> usize {
+        self.conn.as_ref().map_or(0, |conn| conn.core.held())
+    }
+
     /// Whether it is gone for good.
     pub(super) fn is_gone(&self) -> bool {
         self.conn.is_none() && self.dial_at.is_none()
