@@ -50,6 +50,30 @@ async fn message(subscriber: &mut Subscriber) -> (u64, u64) {
     }
 }
 
+/// The number behind the next message of a lossy one, which is `number`: nothing is lost or doubled without a word. Where
+/// the server cannot tell whether something was, there is a gap.
+async fn lax(subscriber: &mut Subscriber, number: u64, gaps: &Cell<u64>) -> u64 {
+    let mut told = false;
+    loop {
+        let next = soon("a message", subscriber.next()).await;
+        match next.expect("it goes on").expect("no error") {
+            SubscribeItem::Message { payload, .. } => {
+                let came = number_of(&payload);
+                assert!(
+                    came == number || told && came > number,
+                    "{came} for {number}"
+                );
+                return came + 1;
+            }
+            SubscribeItem::Gap { count: None, .. } => {
+                told = true;
+                gaps.set(gaps.get() + 1);
+            }
+            other => panic!("a message was to come: {other:?}"),
+        }
+    }
+}
+
 fn number_of(payload: &[u8]) -> u64 {
     u64::from_le_bytes(*payload.first_chunk::<8>().expect("a number"))
 }
@@ -150,10 +174,12 @@ fn lossless_subscribers_take_nothing_from_lossy_ones() {
         let elsewhere = elsewhere.expect("it is found");
         let mut lossy = subscribe(&channel, false).await;
         let mut publisher = channel.publish().await.expect("a publication");
+        let gaps = Cell::new(0);
         let mut next = 0;
         for round in 0..ROUNDS {
             let gone = Cell::new(false);
             let sent = Cell::new(next);
+            let seen = Cell::new(next);
             let write = async {
                 while !gone.get() || sent.get() < next + EACH {
                     let bytes = numbered(sent.get(), 500);
@@ -187,19 +213,18 @@ fn lossless_subscribers_take_nothing_from_lossy_ones() {
                 gone.set(true);
             };
             let read = async {
-                let mut number = next;
-                while !gone.get() || number < sent.get() {
-                    assert_eq!(message(&mut lossy).await, (number, number), "round {round}");
-                    number += 1;
+                while !gone.get() || seen.get() < sent.get() {
+                    seen.set(lax(&mut lossy, seen.get(), &gaps).await);
                 }
-                number
             };
-            let ((), (), read) = join!(write, come_and_go, read);
-            for number in read..sent.get() {
-                assert_eq!(message(&mut lossy).await, (number, number), "round {round}");
+            join!(write, come_and_go, read);
+            while seen.get() < sent.get() {
+                seen.set(lax(&mut lossy, seen.get(), &gaps).await);
             }
             next = sent.get();
         }
+        eprintln!("{} gaps in {ROUNDS} rounds", gaps.get());
+        assert!(gaps.get() * 20 <= ROUNDS, "{} gaps", gaps.get());
         channel.delete().await.expect("deleted");
     });
 }
