@@ -19,6 +19,7 @@ pub mod certificates;
 mod command;
 mod figures;
 pub mod guests;
+mod hurry;
 mod impostor;
 mod json;
 mod peer;
@@ -30,6 +31,7 @@ pub mod traffic;
 
 pub use command::{Following, Run, WARNING, run};
 pub use figures::{Dice, MIB, median, mib, processor_time, resident};
+pub use hurry::Hurry;
 pub use impostor::{Ca, Impostor};
 pub use json::{array, line, lines, number, text};
 pub use peer::{Answer, Knock, Peer, Tls, Wire, frames, hello};

@@ -11,8 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -30,7 +28,7 @@ use selium_remote_e2e::traffic::{
     message, mix, publication, publish, read_script, remote, send_script, subscribe, told,
 };
 use selium_remote_e2e::{
-    Dice, Following, PATIENCE, Server, Shared, block_on, block_on_for, mib, soon,
+    Dice, Following, Hurry, PATIENCE, Server, Shared, block_on, block_on_for, mib, soon,
 };
 use tokio::join;
 
@@ -802,37 +800,6 @@ fn a_subscription_that_is_not_read_holds_up_no_other_on_its_connection() {
             channel.delete().await.expect("deleted");
         }
     });
-}
-
-/// Threads that use all the time they get, until this is dropped.
-struct Hurry {
-    over: Arc<AtomicBool>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Hurry {
-    fn of(threads: usize) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let spin = |_| {
-            let until = Arc::clone(&over);
-            std::thread::spawn(move || {
-                while !until.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            })
-        };
-        let threads = (0..threads).map(spin).collect();
-        Self { over, threads }
-    }
-}
-
-impl Drop for Hurry {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
 }
 
 #[test]

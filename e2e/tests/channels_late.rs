@@ -8,12 +8,10 @@
 )]
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use selium_remote_client::{Channel, Client, SubscribeItem, SubscribeOptions, Subscriber};
-use selium_remote_e2e::{Dice, PATIENCE, Server, Shared, block_on_for, soon};
+use selium_remote_e2e::{Dice, Hurry, PATIENCE, Server, Shared, block_on_for, soon};
 use tokio::join;
 
 static SERVER: Shared = Shared::new();
@@ -84,43 +82,12 @@ fn numbered(number: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Threads that use all the time they get, until this is dropped: readers fall asleep when one of the runtime's threads stands still at
-/// the wrong moment.
-struct Hurry {
-    over: Arc<AtomicBool>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Hurry {
-    fn of(threads: usize) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let spin = |_| {
-            let until = Arc::clone(&over);
-            std::thread::spawn(move || {
-                while !until.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            })
-        };
-        let threads = (0..threads).map(spin).collect();
-        Self { over, threads }
-    }
-}
-
-impl Drop for Hurry {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
 #[test]
 fn no_message_waits_for_the_next_one() {
     let Some(server) = SERVER.get() else {
         return;
     };
+    // Readers fall asleep when one of the runtime's threads stands still at the wrong moment.
     let _hurry = Hurry::of(2);
     const COUNT: u64 = 10_000;
     block_on_for(LIMIT, async {
