@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How often a subscriber that writers wait for is looked at before it is ended.
-const LOOKS: u32 = 30;
+const LOOKS: u32 = 120;
 
 impl Server {
     pub(crate) fn subscribe(

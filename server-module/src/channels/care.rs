@@ -50,10 +50,10 @@ pub(super) enum Found {
 }
 
 /// Reads a message and throws it away, if there is one. The reader is given up when it would have to wait.
-async fn read(entry: &Entry, reader: WeakReader) -> (Found, Option<WeakReader>) {
+async fn read(entry: &Entry, reader: WeakReader, patience: u32) -> (Found, Option<WeakReader>) {
     let mut reader = reader;
     for _ in 0..MAX_GAPS {
-        match patiently(PATIENCE, reader.read(MAX_MESSAGE)).await {
+        match patiently(patience, reader.read(MAX_MESSAGE)).await {
             Some(Ok(_)) => return (Found::Message, Some(reader)),
             Some(Err(ReadError::Gap)) => executor::yield_now().await,
             Some(Err(ReadError::Closed | ReadError::Drained)) => return (Found::End, None),
@@ -74,7 +74,7 @@ async fn read(entry: &Entry, reader: WeakReader) -> (Found, Option<WeakReader>) 
 pub(super) async fn look(entry: &Entry) -> Found {
     entry.unread.set(0);
     match entry.open(|channel| channel.weak_reader()).await {
-        Ok(reader) => read(entry, reader).await.0,
+        Ok(reader) => read(entry, reader, PATIENCE).await.0,
         Err(HostError::NotFound) => Found::End,
         Err(error) => {
             tracing::debug!(%error, "a channel could not be looked at");
@@ -84,13 +84,14 @@ pub(super) async fn look(entry: &Entry) -> Found {
 }
 
 /// Wakes the writers that wait for a strong reader which is no more (trap 17). Each read wakes those that are within a ring's length of the end,
-/// so that behind them others may wait: until there is nothing more to read.
+/// so that behind them others may wait: until there is nothing more to read. Given up too early, they would wait for ever; a read of what is there may be
+/// slow on a busy machine.
 pub(super) async fn wake_writers(entry: &Entry) {
     let Ok(mut reader) = entry.open(|channel| channel.weak_reader()).await else {
         return;
     };
     for _ in 0..MAX_WAKES {
-        match read(entry, reader).await {
+        match read(entry, reader, SLEEP).await {
             (Found::Message, Some(same)) => reader = same,
             _ => return,
         }
@@ -134,7 +135,7 @@ async fn second_look(entry: &Entry) {
         .open(|channel| side_by_side(channel.weak_reader(), channel.strong_writer()))
         .await;
     if let Ok((reader, writer)) = both {
-        let (_, reader) = read(entry, reader).await;
+        let (_, reader) = read(entry, reader, PATIENCE).await;
         drop(writer);
         drop(reader);
     }
